@@ -1,0 +1,111 @@
+"""THE table of operations: what Python may ask of skerry-init, and the layout both sides agree on.
+
+Runs in: create, exec (hot); pure.   Imports: nothing.
+Source:  `tools/gen_ops.py` prints this file as `init/ops.h`; a test regenerates and compares.
+Never:   holds an OCI word or a policy.
+
+A plan is one file (a sealed memfd), little endian, mapped privately by skerry-init:
+
+    header | operations | relocations (u32 each) | data
+
+An operation is a system call, or one of the specials below, with up to six arguments. An argument is a number, an
+offset into the data (becomes a pointer), or a register (an earlier result). A relocation is an offset into the data
+where a u64 holds an offset into the data; skerry-init turns it into a pointer before the first operation.
+
+What a failure (a result in -4095..-1) means is said by `fail`: FATAL reports (operation, errno) and ends the process;
+IGNORE goes on if the errno is one of `errnos`; JUMP goes on at `target` if it is. An empty list means any errno.
+IGNORE and JUMP store the negative errno in the result register.
+"""
+
+MAGIC = 0x59524B53  # "SKRY"
+VERSION = 1
+PLAN_LIMIT_BYTES = 16 << 20
+REGISTERS = 2048
+ARGUMENTS = 6
+ERRNOS = 4
+NO_REGISTER = 0xFFFF
+DATA_ALIGN_BYTES = 8
+
+# magic, version, total bytes, number of operations, relocations, registers used, offset and length of data, plan's own
+# conversation fd (-1: none), reserved. The data ends with a zero byte, so that a string never runs past it.
+HEADER_FORMAT = "<IIIIIIIIiI"
+# code, dst, syscall number, fail, number of arguments, errnos, target, kinds of the arguments, process, reserved, args
+OP_FORMAT = "<HHHBB4HI6BHI6Q"
+# The conversation (decisions.md 3): kind, operation, errno, process, value
+RECORD_FORMAT = "<IIiIQ"
+
+FATAL, IGNORE, JUMP = 0, 1, 2
+NUMBER, DATA, REGISTER = 0, 1, 2
+
+FAIL = {"FATAL": FATAL, "IGNORE": IGNORE, "JUMP": JUMP}
+KIND = {"NUMBER": NUMBER, "DATA": DATA, "REGISTER": REGISTER}
+
+# name -> (code, arguments, what it does, why system calls alone cannot do it)
+OPS = {
+    "SYSCALL": (0, "args...", "the system call", "it is the rule; EINTR is retried, EAGAIN of openat2 up to 128 times"),
+    "LOAD": (1, "data width", "register = 4 or 8 bytes of the data", "calls answer through memory (clone3's pidfd)"),
+    "STORE": (2, "data width value", "4 or 8 bytes of the data = value", "results go into structures (clone_args.cgroup)"),
+    "GOTO": (3, "", "go on at target", "the plan branches where processes part"),
+    "BRANCH": (4, "value comparison number", "go on at target if value EQ, NE, LT number (signed)",
+               "the plan branches where processes part"),
+    "SEND": (5, "kind value fd", "send a record, with the fd unless it is negative; register = 0",
+             "a control message holds lengths and pointers that the kernel rewrites"),
+    "RECV": (6, "kind data capacity", "wait for a record of the kind; copy what follows it to data; register = value; "
+             "end of file or ABORT ends the process with status 1", "waiting and checking is a loop"),
+    "WRITE": (7, "fd data length", "write all; a short write is EIO", "a system call may write less than asked"),
+    "WALK": (8, "root path flags mode", "register = O_PATH fd of the path below root, resolved in root without magic "
+             "links; makes what is missing as the flags say; an existing last component of the wrong type is ENOTDIR or "
+             "EISDIR", "making a path without leaving the root takes a loop over components"),
+    "CHECK": (9, "fd type rdev fsmagic inode", "the fd is of this file type (S_IFMT bits), device number, file-system "
+              "magic, inode; 0 is any; else ENOTSUP", "stat answers through memory that must be compared"),
+    "CHECKCWD": (10, "", "getcwd works and is absolute, else ENOENT", "the answer must be looked at"),
+    "SIGNALS": (11, "", "every disposition default", "64 calls in one"),
+    "FIND": (12, "list count", "register = the first path of the list (u64 pointers in the data) that is a regular file "
+             "and may be executed by the effective ids; else EACCES if one was there, else ENOENT",
+             "remembering the better error is a loop"),
+    "HOOK": (13, "path argv envp state length timeout_ms", "run a program in its own process group with the state on its "
+             "stdin, wait, kill the group at the timeout (ETIMEDOUT); a status other than 0 is fatal: FAILED carries "
+             "errno 0 (or ETIMEDOUT, or execve's), the wait status as value and up to 512 bytes of its output",
+             "fork, exec, poll and kill with a clock"),
+    "GATE": (14, "fd signalfd", "wait for a datagram with an fd; answer + on it; register = the fd; failures are reported "
+             "there from now on; a signal read from signalfd ends the process with 128 + signal, unless its default is to "
+             "be ignored", "waits on two things at once"),
+    "CLOSE": (15, "lowest keep keep keep keep keep", "close every fd from lowest up but those named (negative: none)",
+              "gaps depend on registers"),
+    "COPYTREE": (16, "source destination", "copy what is below one directory fd into another: directories, regular "
+                 "files, links, modes, owners; never leaves them; special files are skipped", "a walk"),
+    "PARK": (17, "", "wait for ever, reaping children; SIGTERM and SIGINT end it", "a loop with signals"),
+    "WAIT": (18, "pid", "wait for the child (waitid, __WALL); a status other than 0 is EIO", "the status must be looked at"),
+}
+
+CODES = {name: row[0] for name, row in OPS.items()}
+
+EQ, NE, LT = 0, 1, 2
+COMPARISONS = {"EQ": EQ, "NE": NE, "LT": LT}
+
+# WALK flags
+WALK_DIRECTORY, WALK_FILE, WALK_PARENT, WALK_EXISTING, WALK_NOFOLLOW = 1, 2, 4, 8, 16
+WALK = {
+    "DIRECTORY": WALK_DIRECTORY,  # the last component is a directory; make it if missing
+    "FILE": WALK_FILE,  # the last component is anything but a directory; make an empty regular file if missing
+    "PARENT": WALK_PARENT,  # the path names a directory and every missing part of it is made (mode 0755)
+    "EXISTING": WALK_EXISTING,  # make nothing; ENOENT if missing; with neither DIRECTORY nor FILE any type will do
+    "NOFOLLOW": WALK_NOFOLLOW,  # a symbolic link as last component is ELOOP
+}
+
+# Records of the conversation. From skerry-init:
+MAPS, PID, HOOKS, PASSWD, FD, READY, FAILED = 1, 2, 3, 4, 5, 6, 7
+# To skerry-init:
+GO, REPLY, ABORT = 16, 17, 18
+RECORDS = {
+    "MAPS": MAPS,  # a new user (or time) namespace waits for its maps (or offsets)
+    "PID": PID,  # value = pid of the process just made, its pidfd rides along
+    "HOOKS": HOOKS,  # mounts and /dev are done: host hooks and limits are due
+    "PASSWD": PASSWD,  # the image's passwd file rides along; the answer is REPLY with HOME
+    "FD": FD,  # an fd the plan promised (console master, seccomp listener); value says which
+    "READY": READY,  # everything but execve is done
+    "FAILED": FAILED,  # operation, errno; see HOOK for value
+    "GO": GO,
+    "REPLY": REPLY,
+    "ABORT": ABORT,
+}
