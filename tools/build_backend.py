@@ -1,11 +1,12 @@
-"""Build backend of PEP 517: a wheel of the sources, their bytecode and the two static programs; a source archive.
+"""Build backend of PEP 517: a wheel of sources, bytecode and two static programs; an archive.
 
 Runs in: pip, `make wheel`, `make dist`.   Imports: the standard library only.
 Source:  PEP 427 (wheel), PEP 517, PEP 639; the recipe of the C programs is the Makefile's.
 Never:   fetches anything.
 
-An ordinary backend would have to be fetched, and taught three things about this package: that a "script" may be a
-program, that the platform matters although the sources do not, and which bytecode to carry.
+An ordinary backend would have to be fetched, and taught three things about this package: that a
+"script" may be a program, that the platform matters although the sources do not, and which
+bytecode to carry.
 """
 
 import base64
@@ -23,7 +24,14 @@ import zipfile
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time of a zip archive: the same sources give the same wheel
+EPOCH = (
+    1980,
+    1,
+    1,
+    0,
+    0,
+    0,
+)  # the oldest time of a zip archive: the same sources give the same wheel
 PROGRAM, DATA = 0o100755, 0o100644
 
 

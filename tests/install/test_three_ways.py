@@ -1,7 +1,7 @@
-"""Checkout, `make install` and `pip install`: three ways in, one way the interpreter starts (decisions 14, P02-P04).
+"""Checkout, `make install`, `pip install`: three ways in, one start (decisions 14, P02-P04).
 
-The package of each way is installed for real; then its `cli/main.py` is replaced by a probe that writes down what the
-interpreter was started with, since no verb of skerry says so.
+The package of each way is installed for real; then its `cli/main.py` is replaced by a probe that
+writes down what the interpreter was started with, since no verb of skerry says so.
 """
 
 import base64
@@ -55,7 +55,7 @@ def make(*arguments: str) -> None:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory):
-    """One real installation of each way, as `way -> Installed`; the interpreter is the one the build chose."""
+    """One real installation of each way: `{way: Installed}`."""
     top = tmp_path_factory.mktemp("installed")
     return {
         "checkout": from_checkout(top),
@@ -93,7 +93,7 @@ def way(request, installed):
 
 @pytest.fixture
 def probe(request, tmp_path, installed):
-    """Copies of the installations in which the probe stands for the command line: `probe(way) -> Installed`."""
+    """Copy an installation, the probe in place of the command line: `probe(way) -> Installed`."""
 
     def prepare(name: str) -> Installed:
         original = installed[name]
@@ -124,7 +124,7 @@ def test_the_interpreter_is_isolated(name, probe, tmp_path):
     assert flags["isolated"] == flags["no_site"] == flags["dont_write_bytecode"] == 1
     assert flags["utf8_mode"] == 1
     assert facts["argv"] == ["skerry", str(tmp_path / "facts"), "two words", "-x"]
-    # Nothing but the interpreter's own library: not the package's parent, not the current directory.
+    # Only the interpreter's own library: not the package's parent, not the current directory.
     assert facts["path"]
     assert not [entry for entry in facts["path"] if "packages" in entry or str(tmp_path) in entry]
 
@@ -136,7 +136,7 @@ def plant(directory: Path, marker: Path) -> None:
 
 
 def hostile(directory: Path, marker: Path) -> dict[str, str]:
-    """An environment in which every variable that can bring code into an interpreter is a trap (P02)."""
+    """Make an environment whose every variable that can bring in code is a trap (P02)."""
     plant(directory, marker)
     home = directory / "home"
     home.mkdir()
@@ -181,7 +181,9 @@ def test_nothing_planted_runs(name, probe, tmp_path):
 
     facts = ask(copy, tmp_path / "facts", cwd=tmp_path / "bundle", env=environment)
     assert not marker.exists(), marker.read_text()
-    assert facts["flags"]["optimize"] == facts["flags"]["inspect"] == facts["flags"]["dev_mode"] == 0
+    assert (
+        facts["flags"]["optimize"] == facts["flags"]["inspect"] == facts["flags"]["dev_mode"] == 0
+    )
 
 
 @pytest.mark.parametrize("name", WAYS)
@@ -212,7 +214,9 @@ def test_a_run_writes_nothing_into_the_installation(way):
 def test_a_symbolic_link_starts_it_from_anywhere(way, tmp_path):
     link = tmp_path / "linked"
     link.symlink_to(way.launcher)
-    result = subprocess.run([link, "--version"], cwd="/", capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [link, "--version"], cwd="/", capture_output=True, text=True, timeout=60
+    )
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -225,7 +229,7 @@ def test_skerry_init_is_there_static_and_executable(way):
 
 
 def test_installed_bytecode_is_never_compared_with_the_sources(installed):
-    """PEP 552: flag word 1 is an unchecked hash. pip compiles anew, so its installation is left out."""
+    """PEP 552: flag word 1 is an unchecked hash. pip compiles anew, so it is left out."""
     cached = list(installed["make"].package.rglob("*.pyc"))
     sources = list(installed["make"].package.rglob("*.py"))
     assert len(cached) == len(sources) > 0
@@ -243,7 +247,9 @@ def test_installed_files_are_open_to_read_and_closed_to_write(tmp_path):
     modes = {p: stat.S_IMODE(p.stat().st_mode) for p in top.rglob("*")}
     programs = {made.launcher, made.package / "skerry-init"}
     wrong = {
-        str(p): oct(m) for p, m in modes.items() if m != (0o755 if p.is_dir() or p in programs else 0o644)
+        str(p): oct(m)
+        for p, m in modes.items()
+        if m != (0o755 if p.is_dir() or p in programs else 0o644)
     }
     assert not wrong
     make("uninstall", f"PREFIX={top}")
