@@ -74,7 +74,8 @@ class Podman:
 
     def call(self, *arguments: str, code: int = 0, **options) -> subprocess.CompletedProcess:
         command = self.command(*arguments)
-        options = {"stdin": subprocess.DEVNULL} | options
+        # conmon drops a file named `oom` into the current directory.
+        options = {"stdin": subprocess.DEVNULL, "cwd": self.top} | options
         done = subprocess.run(
             command,
             env=self.environment,
