@@ -104,7 +104,7 @@ def _posix_spawn(
             **options,
         )
     except OSError as error:
-        raise KernelError("execute", argv[0], error.errno or 0) from error
+        raise KernelError("execute", path, error.errno or 0) from error
 
 
 def _environment(env: "Sequence[str] | dict[bytes, bytes]") -> "dict[bytes, bytes]":

@@ -6,8 +6,8 @@ Source:  docs/lifecycle.md A; rename(2), flock(2).
 Never:   keeps a value in memory, syncs to a disk (it is volatile), or follows a link below its
          root.
 
-    <root>/@boot            the kernel's boot id; where another stands, or none, the root holds no
-    ids <root>/@tmp/<random>    what is being made (locked by its maker) or deleted
+    <root>/@boot            the kernel's boot id; with another one, or none, there are no ids here
+    <root>/@tmp/<random>    what is being made (locked by its maker) or deleted
     <root>/<id>/@id         the id as text: what has it is a container's directory and never empty
     <root>/<id>/<key>       JSON
 
@@ -20,8 +20,6 @@ import errno
 import fcntl
 import posix
 
-from skerry.jsonio import dumps, loads
-
 from skerry.errors import (
     AlreadyExists,
     Error,
@@ -31,6 +29,7 @@ from skerry.errors import (
     SpecError,
     UsageError,
 )
+from skerry.jsonio import dumps, loads
 from skerry.linux.fd import read_all
 from skerry.paths import BOOT, ID, SCRATCH, id_name, name_id
 from skerry.state import files
