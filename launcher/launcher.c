@@ -15,9 +15,17 @@
  */
 
 #if defined(__x86_64__)
-enum { SYS_write = 1, SYS_fcntl = 72, SYS_exit_group = 231, SYS_openat = 257, SYS_readlinkat = 267, SYS_faccessat = 269,
-       SYS_execve = 59 };
-__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall launch\n");
+enum {
+	SYS_write = 1,
+	SYS_fcntl = 72,
+	SYS_exit_group = 231,
+	SYS_openat = 257,
+	SYS_readlinkat = 267,
+	SYS_faccessat = 269,
+	SYS_execve = 59
+};
+__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall "
+	"launch\n");
 
 static long call(long number, long a, long b, long c, long d)
 {
@@ -31,8 +39,15 @@ static long call(long number, long a, long b, long c, long d)
 	return result;
 }
 #elif defined(__aarch64__)
-enum { SYS_write = 64, SYS_fcntl = 25, SYS_exit_group = 94, SYS_openat = 56, SYS_readlinkat = 78, SYS_faccessat = 48,
-       SYS_execve = 221 };
+enum {
+	SYS_write = 64,
+	SYS_fcntl = 25,
+	SYS_exit_group = 94,
+	SYS_openat = 56,
+	SYS_readlinkat = 78,
+	SYS_faccessat = 48,
+	SYS_execve = 221
+};
 __asm__(".globl _start\n_start:\n\tmov x29, #0\n\tmov x0, sp\n\tbl launch\n");
 
 static long call(long number, long a, long b, long c, long d)
@@ -68,7 +83,8 @@ static void say(const char *text)
 	call(SYS_write, 2, (long)text, length(text), 0);
 }
 
-static __attribute__((noreturn)) void refuse(const char *what, const char *where, const char *entries)
+static __attribute__((noreturn)) void refuse(const char *what, const char *where,
+					     const char *entries)
 {
 	say("skerry: cannot find ");
 	say(what);
@@ -86,7 +102,7 @@ static __attribute__((noreturn)) void refuse(const char *what, const char *where
 /* path = directory [/ entry] tail; 0 if that is longer than a path may be */
 static int join(char *path, const char *directory, const char *entry, const char *tail)
 {
-	const char *parts[] = { directory, *directory ? "/" : "", entry, tail };
+	const char *parts[] = {directory, *directory ? "/" : "", entry, tail};
 	long used = 0;
 
 	for (int i = 0; i < 4; i++)
@@ -100,7 +116,8 @@ static int join(char *path, const char *directory, const char *entry, const char
 }
 
 /* The first entry of the list that is there, as a path; entries with a leading slash stand for themselves. */
-static void find(char *path, const char *what, const char *directory, const char *entries, const char *tail, long mode)
+static void find(char *path, const char *what, const char *directory, const char *entries,
+		 const char *tail, long mode)
 {
 	for (const char *entry = entries; *entry; entry += length(entry) + 1)
 		if (join(path, *entry == '/' ? "" : directory, entry, tail) &&
@@ -113,7 +130,8 @@ static void open_missing(void)
 {
 	for (long fd = 0; fd < 3; fd++)
 		if (call(SYS_fcntl, fd, F_GETFD, 0, 0) == -EBADF)
-			call(SYS_openat, AT_FDCWD, (long)"/dev/null", O_RDWR, 0); /* the lowest free fd: this one */
+			call(SYS_openat, AT_FDCWD, (long)"/dev/null", O_RDWR,
+			     0); /* the lowest free fd: this one */
 }
 
 /* Cut the last component off. */
@@ -128,7 +146,8 @@ static void parent(char *path)
 
 static void locate(char *directory)
 {
-	long size = call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)directory, PATH_LIMIT - 1);
+	long size =
+	    call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)directory, PATH_LIMIT - 1);
 
 	if (size < 0)
 		refuse("itself: is /proc mounted?", "", "");
@@ -140,7 +159,7 @@ static void locate(char *directory)
 __attribute__((noreturn, used)) void launch(long *stack)
 {
 	static char directory[PATH_LIMIT], script[PATH_LIMIT], python[PATH_LIMIT];
-	static const char *const options[] = { "-I", "-S", "-B", "-X", "utf8" };
+	static const char *const options[] = {"-I", "-S", "-B", "-X", "utf8"};
 	enum { OPTIONS = sizeof(options) / sizeof(*options) };
 	long argc = stack[0];
 	const char **argv = (const char **)(stack + 1);
