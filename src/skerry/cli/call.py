@@ -23,7 +23,7 @@ ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0
 
 
 def check_id(id: str, /) -> str:
-    """Return the id if the command line may use it (lifecycle 11); the store itself would take any."""
+    """Return the id if the command line may use it (lifecycle 11). The store would take any."""
     if not id:
         raise UsageError("container id cannot be empty")
     if id in (".", "..") or len(id) > ID_LIMIT_BYTES or not ID_CHARACTERS.issuperset(id):
@@ -32,7 +32,8 @@ def check_id(id: str, /) -> str:
 
 
 class Call:
-    """Shape: `general` holds the global options and `options` the verb's, by name; `words` the verb's words.
+    """Shape: `general` holds the global options and `options` the verb's, by name; `words` the
+    verb's words.
 
     It is filled as parsing goes on, so that a failure can be told with what is known by then.
     """

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 VERB = Verb(
     "create a container, which waits for start",
     options=OPTIONS,
-    about="The container's namespaces, mounts, limits and cgroups are made and its init waits; the program of config.json "
-    "runs when `skerry start` says so. Until then hooks and engines can set up what belongs to it, a network for one.\n\n"
+    about="The container's namespaces, mounts, limits and cgroups are made and its init waits; "
+    "the program of config.json "
+    "runs when `skerry start` says so. Until then hooks and engines can set up what belongs to "
+    "it, a network for one.\n\n"
     "A container with a terminal needs --console-socket.",
     example="skerry create --bundle /srv/web --pid-file /run/web.pid web",
 )

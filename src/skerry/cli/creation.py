@@ -16,13 +16,33 @@ if TYPE_CHECKING:
 STDIO = (0, 1, 2)
 
 OPTIONS = (
-    Option("bundle", "directory with config.json; default: the current directory", letter="b", value="dir"),
-    Option("console-socket", "unix socket that receives the master of the container's terminal", value="path"),
+    Option(
+        "bundle",
+        "directory with config.json; default: the current directory",
+        letter="b",
+        value="dir",
+    ),
+    Option(
+        "console-socket",
+        "unix socket that receives the master of the container's terminal",
+        value="path",
+    ),
     Option("pid-file", "write the pid of the container's init to this file", value="file"),
-    Option("pidfd-socket", "unix socket that receives a pidfd of the container's init", value="path"),
-    Option("preserve-fds", "pass this many descriptors after stdio and $LISTEN_FDS on", kind="count", value="N"),
+    Option(
+        "pidfd-socket", "unix socket that receives a pidfd of the container's init", value="path"
+    ),
+    Option(
+        "preserve-fds",
+        "pass this many descriptors after stdio and $LISTEN_FDS on",
+        kind="count",
+        value="N",
+    ),
     Option("no-pivot", "do not use pivot_root; for a root file system on a ramdisk", kind="flag"),
-    Option("no-new-keyring", "keep the caller's session keyring instead of making a new one", kind="flag"),
+    Option(
+        "no-new-keyring",
+        "keep the caller's session keyring instead of making a new one",
+        kind="flag",
+    ),
     Option("isolation", "process or vm; default: what the bundle asks for", value="kind"),
     Option("host", "run in the virtual machine of this container", value="id"),
     Option("network-from", "share the network namespace of this container", value="id"),

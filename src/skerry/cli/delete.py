@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 VERB = Verb(
     "remove a container and everything made for it",
     options=(
-        Option("force", "kill the container first if it runs; an unknown id is no error", letter="f", kind="flag"),
+        Option(
+            "force",
+            "kill the container first if it runs; an unknown id is no error",
+            letter="f",
+            kind="flag",
+        ),
     ),
-    about="A stopped or created container is removed. What could not be released stays written down: delete can be run "
+    about="A stopped or created container is removed. What could not be released stays written "
+    "down: delete can be run "
     "again and does what is left.",
     example="skerry delete --force web",
 )
@@ -31,7 +37,8 @@ def main(call: "Call") -> int:
         if not force:
             raise
     except NoSuchKey:
-        # An id without state: its creator died in its first step. There is nothing but the id (lifecycle 114).
+        # An id without state: its creator died in its first step. There is nothing but the id
+        # (lifecycle 114).
         call.store().remove(call.id())
         if not force:
             raise

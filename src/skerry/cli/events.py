@@ -55,5 +55,7 @@ def duration(text: str, /) -> float:
             if not rest:
                 break
     except (ValueError, StopIteration):
-        raise UsageError(f'invalid value "{text}" for flag -interval: parse error', usage=True) from None
+        raise UsageError(
+            f'invalid value "{text}" for flag -interval: parse error', usage=True
+        ) from None
     return -total if text.startswith("-") else total

@@ -28,10 +28,9 @@ def report(call: "Call", error: BaseException, /) -> int:
     if isinstance(error, ReaderGone):
         return SIGNALLED + SIGPIPE
     code, text = describe(call, error)
-    if call.general.get("log"):
-        call.log.error(text)
-        if call.general["debug"]:
-            _trace(call, error)
+    call.log.error(text)
+    if call.general.get("log") and call.general["debug"]:
+        _trace(call, error)
     if isinstance(error, UsageError) and error.usage:
         _show_usage(call)
     write_err(text + "\n")
@@ -52,7 +51,9 @@ def describe(call: "Call", error: BaseException, /) -> "tuple[int, str]":
     if isinstance(error, MemoryError):
         return code, f"{prefix}out of memory"
     if isinstance(error, OSError) and error.errno:
-        return code, one_line(f"{prefix}{errno_text(error.errno)}{f': {error.filename}' if error.filename else ''}")
+        return code, one_line(
+            f"{prefix}{errno_text(error.errno)}{f': {error.filename}' if error.filename else ''}"
+        )
     return code, one_line(f"{prefix}internal error: {type(error).__name__}: {error}")
 
 

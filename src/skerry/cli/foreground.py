@@ -1,39 +1,47 @@
 """Staying with a process of a container until it ends: signals, its terminal, its exit code.
 
 Runs in: run and exec in the foreground (hot).   Imports: _signal, posix, select, errors.
-Source:  signal(7); lifecycle.md 92, 98, P; runc passes on every signal but CHLD and URG, and WINCH resizes.
+Source:  signal(7); lifecycle.md 92, 98 and P; runc passes every signal on but CHLD and URG.
 Never:   waits by time: everything that can happen is a descriptor that becomes readable.
 
     our signals -> wakeup pipe -.
     the process's end -> pidfd --+-> poll -> pass the signal on | relay | read the exit code
     fd 0, terminal -> relay ----'
 
-A signal that comes before the container exists ends the work in hand, which cleans up after itself; from `forward` on
-signals are the process's.
+A signal that comes before the container exists ends the work in hand, which cleans up after
+itself; from `forward` on signals are the process's.
 """
 
 import _signal
 import posix
 import select
 
-from skerry.errors import KernelError
+from skerry.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skerry.cli.terminal import Terminal
     from skerry.container import Container, Process
 
-# KILL and STOP cannot be caught. CHLD and URG are about us. TTIN and TTOU are job control's word to us, who read and set
-# the terminal: caught, each read in the background would raise the next. A handler for a fault of our own would return
-# into the fault for ever.
+# KILL and STOP cannot be caught. CHLD and URG are about us. TTIN and TTOU are job control's word
+# to us, who read and set the terminal: caught, each read in the background would raise the next. A
+# handler for a fault of our own would return into the fault for ever.
 OURS = (
-    _signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGURG, _signal.SIGTTIN, _signal.SIGTTOU,
-    _signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL,
+    *(
+        _signal.SIGKILL,
+        _signal.SIGSTOP,
+        _signal.SIGCHLD,
+        _signal.SIGURG,
+        _signal.SIGTTIN,
+        _signal.SIGTTOU,
+    ),
+    *(_signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL),
 )
 ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 # 32 and 33 belong to the C library's threads.
 NUMBERS = (*range(1, 32), *range(34, 65))
 READ_BYTES = 4096
+SILENCE_MS = 100
 
 
 class Interrupted(KeyboardInterrupt):
@@ -57,7 +65,8 @@ class Signals:
         self._forwarding = False
 
     def __enter__(self) -> "Signals":
-        # The interpreter's own C handler writes the number into the pipe, whatever Python code is at work.
+        # The interpreter's own C handler writes the number into the pipe, whatever Python code is
+        # at work.
         _signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         for number in NUMBERS:
             if number not in OURS:
@@ -101,7 +110,9 @@ def follow(target: "Container | Process", signals: Signals, terminal: "Terminal 
     return target.wait()
 
 
-def _until_end(target: "Container | Process", signals: Signals, terminal: "Terminal | None") -> None:
+def _until_end(
+    target: "Container | Process", signals: Signals, terminal: "Terminal | None"
+) -> None:
     while True:
         wanted = {signals.fd: select.POLLIN, target.pidfd: select.POLLIN}
         if terminal:
@@ -126,7 +137,7 @@ def _pass_on(number: int, target: "Container | Process", terminal: "Terminal | N
     else:
         try:
             target.send_signal(number)
-        except KernelError:
+        except Error:
             # It has just ended; its pidfd says so next.
             return
 
@@ -134,18 +145,18 @@ def _pass_on(number: int, target: "Container | Process", terminal: "Terminal | N
 def _last_output(signals: Signals, terminal: "Terminal") -> None:
     """Relay what the process wrote before it ended.
 
-    The kernel hands a terminal's output over a little later, and says EIO when nobody holds its other side any more. If
-    somebody does, a short silence is the end. A signal that ends programs gives up on a reader that does not read.
+    The kernel hands a terminal's output over a little later, and says EIO when nobody holds its
+    other side any more. If somebody does, a short silence is the end. A signal that ends programs
+    gives up on a reader that does not read.
     """
-    terminal.close_input()
+    terminal.end_input()
     while wanted := terminal.wanted():
-        ready = _poll({signals.fd: select.POLLIN, **wanted}, None if terminal.holds_output() else SILENCE_MS)
+        ready = _poll(
+            {signals.fd: select.POLLIN, **wanted}, None if terminal.holds_output() else SILENCE_MS
+        )
         if not ready or (signals.fd in ready and not set(ENDING).isdisjoint(signals.take())):
             return
         terminal.move(ready)
-
-
-SILENCE_MS = 100
 
 
 def _poll(wanted: "dict[int, int]", timeout_ms: "int | None") -> "dict[int, int]":

@@ -23,13 +23,12 @@ GROUPS = (
     ("Before it runs", ("spec", "plan", "features")),
 )
 
-ABOUT = """\
-skerry runs containers from OCI bundles. A bundle is a directory with a config.json (`skerry spec` writes one to begin
-with) and a root file system. The verbs, their options and exit codes are runc's, so that engines can drive skerry in
-runc's place."""
-
-EXAMPLE = """\
-cd /path/to/bundle && skerry spec && skerry run hello"""
+ABOUT = (
+    "skerry runs containers from OCI bundles. A bundle is a directory with a config.json "
+    "(`skerry spec` writes one to begin with) and a root file system. The verbs, their options and "
+    "exit codes are runc's, so that engines can drive skerry in runc's place."
+)
+EXAMPLE = "cd /srv/hello && skerry spec && skerry run hello"
 
 
 def overview(options: "tuple[Option, ...]", verbs: "dict[str, Verb]", /) -> str:
@@ -55,7 +54,10 @@ def page(name: str, verb: "Verb", /) -> str:
 def usage(name: str, verb: "Verb | None", /) -> str:
     if verb is None:
         return "Usage: skerry [global options] <verb> [options] [words]\n"
-    return " ".join(f"Usage: skerry {name} {'[options] ' if verb.options else ''}{verb.words}".split()) + "\n"
+    return (
+        " ".join(f"Usage: skerry {name} {'[options] ' if verb.options else ''}{verb.words}".split())
+        + "\n"
+    )
 
 
 def _option(option: "Option") -> str:
@@ -74,7 +76,10 @@ def _row(left: str, right: str) -> str:
     # A name that leaves no blank before the column has a line of its own.
     head = [] if len(left) < COLUMN else [" " * INDENT + left]
     lefts = [*([] if head else [left]), *[""] * len(lines)]
-    rows = [f"{' ' * INDENT}{name.ljust(COLUMN)}{line}" for name, line in zip(lefts, lines, strict=False)]
+    rows = [
+        f"{' ' * INDENT}{name.ljust(COLUMN)}{line}"
+        for name, line in zip(lefts, lines, strict=False)
+    ]
     return "\n".join(head + rows) + "\n"
 
 

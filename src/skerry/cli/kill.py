@@ -18,7 +18,8 @@ VERB = Verb(
     words="<container-id> [signal]",
     most=2,
     options=(Option("all", "send it to every process of the container", letter="a", kind="flag"),),
-    about="The signal is a number or a name, with or without SIG, in any case; also RTMIN+n and RTMAX-n. "
+    about="The signal is a number or a name, with or without SIG, in any case; also RTMIN+n and "
+    "RTMAX-n. "
     f"Default: {DEFAULT_SIGNAL}.",
     example="skerry kill web KILL",
 )
@@ -28,5 +29,8 @@ def main(call: "Call") -> int:
     from skerry.linux import signals
 
     container = call.container()
-    container.kill(signals.parse(call.words[1] if len(call.words) > 1 else DEFAULT_SIGNAL), all=call.options["all"])
+    container.kill(
+        signals.parse(call.words[1] if len(call.words) > 1 else DEFAULT_SIGNAL),
+        all=call.options["all"],
+    )
     return 0

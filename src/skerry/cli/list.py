@@ -24,14 +24,23 @@ VERB = Verb(
     least=0,
     most=0,
     options=(
-        Option("format", "form of the list: table or json", letter="f", default="table", value="format"),
+        Option(
+            "format", "form of the list: table or json", letter="f", default="table", value="format"
+        ),
         Option("quiet", "print the ids only", letter="q", kind="flag"),
     ),
     example="skerry --root /run/containerd/runc/k8s.io list --format json",
 )
 
 # title -> key of the state
-COLUMNS = {"ID": "id", "PID": "pid", "STATUS": "status", "BUNDLE": "bundle", "CREATED": "created", "OWNER": "owner"}
+COLUMNS = {
+    "ID": "id",
+    "PID": "pid",
+    "STATUS": "status",
+    "BUNDLE": "bundle",
+    "CREATED": "created",
+    "OWNER": "owner",
+}
 WIDTH_MIN, PADDING = 12, 3
 
 

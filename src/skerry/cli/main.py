@@ -41,16 +41,34 @@ VERBS = {
 HELP_VERBS = ("help", "h")
 
 GLOBAL_OPTIONS = (
-    Option("root", "directory for the state of containers; a NAME without a slash means /run/skerry/NAME",
-           value="dir|name"),
+    Option(
+        "root",
+        "directory for the state of containers; a NAME without a slash means /run/skerry/NAME",
+        value="dir|name",
+    ),
     Option("log", "append errors and warnings to this file too", value="file"),
-    Option("log-format", "form of the lines in the log: text or json", default="text", value="format"),
+    Option(
+        "log-format", "form of the lines in the log: text or json", default="text", value="format"
+    ),
     Option("debug", "log more", kind="flag"),
-    Option("owner", "owner to record for a new container; default: the owner of its state directory", value="name"),
-    Option("rootless", "accepted for runc's sake: auto or false", default="auto", value="auto|false"),
-    Option("systemd-cgroup", "refused: cgroups are made by skerry itself, not by systemd", kind="flag"),
+    Option(
+        "owner",
+        "owner to record for a new container; default: the owner of its state directory",
+        value="name",
+    ),
+    Option(
+        "rootless", "accepted for runc's sake: auto or false", default="auto", value="auto|false"
+    ),
+    Option(
+        "systemd-cgroup", "refused: cgroups are made by skerry itself, not by systemd", kind="flag"
+    ),
     Option("criu", "ignored, as in runc", value="path"),
-    Option("version", "show the version of skerry and of the runtime specification", letter="v", kind="flag"),
+    Option(
+        "version",
+        "show the version of skerry and of the runtime specification",
+        letter="v",
+        kind="flag",
+    ),
 )
 
 
@@ -66,7 +84,7 @@ def main(argv: "list[str]", /) -> int:
 
 
 def run() -> None:
-    """Be the program: `main` with the words of this process, then leave at once. Does not return."""
+    """Be the program: `main` with the words of this process. Does not return."""
     code = 1
     try:
         _prepare_process()
@@ -77,7 +95,7 @@ def run() -> None:
 
 
 def _prepare_process() -> None:
-    """Make what the caller left to chance definite: descriptors 0 to 2 exist, the mask of new files is usual."""
+    """Make definite what the caller left to chance: descriptors 0 to 2, the mask of new files."""
     for fd in (0, 1, 2):
         try:
             posix.fstat(fd)
@@ -98,7 +116,9 @@ def _main(call: Call, argv: "list[str]") -> int:
     _check_general(call.general)
     verb, module = _verb(rest[0])
     call.verb, call.table = rest[0], verb
-    call.options, call.words = parse(rest[1:], verb.options, words_end_options=verb.words_end_options)
+    call.options, call.words = parse(
+        rest[1:], verb.options, words_end_options=verb.words_end_options
+    )
     if call.options["help"]:
         return _help([call.verb])
     verb.check_words(call.verb, call.words)
@@ -110,7 +130,9 @@ def _main(call: Call, argv: "list[str]") -> int:
 def _verb(name: str) -> "tuple[Verb, Any]":
     if name not in VERBS:
         raise UsageError(
-            f'unknown command "{name}"', hint=suggest(name, list(VERBS), "skerry ") or "see skerry --help", usage=True
+            f'unknown command "{name}"',
+            hint=suggest(name, list(VERBS), "skerry ") or "see skerry --help",
+            usage=True,
         )
     module = __import__(f"skerry.cli.{VERBS[name]}", fromlist=("VERB",))
     return module.VERB, module
@@ -123,7 +145,9 @@ def _check_general(general: "dict[str, Any]") -> None:
             hint="set SystemdCgroup = false in containerd, --cgroup-manager cgroupfs in podman",
         )
     if general["rootless"] not in ("auto", "false"):
-        raise UsageError(f"cannot use --rootless {general['rootless']}: only auto and false are supported")
+        raise UsageError(
+            f"cannot use --rootless {general['rootless']}: only auto and false are supported"
+        )
 
 
 def _version() -> int:

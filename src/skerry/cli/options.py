@@ -6,9 +6,10 @@ Never:   prints, exits, or touches the world.
 
     --name value   --name=value   -name value   -n value   --flag   --flag=false   --
 
-One dash is as good as two, and letters are never bundled: engines were written against Go's rules. The value of an option
-is the next word whatever it looks like. Where the words after the first belong to another program (exec, ps, and the
-verb itself for the global options) the first word ends the options; elsewhere known options may follow words.
+One dash is as good as two, and letters are never bundled: engines were written against Go's rules.
+The value of an option is the next word whatever it looks like. Where the words after the first
+belong to another program (exec, ps, and the verb itself for the global options) the first word
+ends the options; elsewhere known options may follow words.
 """
 
 from skerry.errors import UsageError
@@ -99,11 +100,20 @@ class Option:
 class Verb:
     """What the parser and the help must know of a verb; each verb's module holds one as VERB.
 
-    `words` describes the positional words, of which there are `least` to `most` (None: any number). `words_end_options`:
-    what follows the first word belongs to another program.
+    `words` describes the positional words, of which there are `least` to `most` (None: any number).
+    With `words_end_options` what follows the first word belongs to another program.
     """
 
-    __slots__ = ("summary", "words", "least", "most", "options", "words_end_options", "about", "example")
+    __slots__ = (
+        "summary",
+        "words",
+        "least",
+        "most",
+        "options",
+        "words_end_options",
+        "about",
+        "example",
+    )
 
     def __init__(
         self,
@@ -149,7 +159,9 @@ def parse(
 
     As soon as help is asked for nothing else matters: the rest is not read.
     """
-    table = {name: option for option in (*options, HELP) for name in (option.name, option.letter) if name}
+    table = {
+        name: option for option in (*options, HELP) for name in (option.name, option.letter) if name
+    }
     values = {option.name: option.default for option in (*options, HELP)}
     left: "list[str]" = []
     position = 0
@@ -170,7 +182,11 @@ def parse(
             continue
         option = table.get(name)
         if option is None:
-            raise UsageError(f"flag provided but not defined: -{name}", hint=suggest(name, list(table)), usage=True)
+            raise UsageError(
+                f"flag provided but not defined: -{name}",
+                hint=suggest(name, list(table)),
+                usage=True,
+            )
         if not equals:
             if option.kind in FLAGS:
                 text = "true"
@@ -199,5 +215,7 @@ def suggest(name: str, known: "list[str]", /, dashes: str = "--") -> str:
     """The hint for a misspelt option or verb, or nothing when none is near."""
     import difflib
 
-    near = difflib.get_close_matches(name, [word for word in known if len(word) > 1], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(
+        name, [word for word in known if len(word) > 1], n=1, cutoff=0.6
+    )
     return f"did you mean {dashes}{near[0]}?" if near else ""

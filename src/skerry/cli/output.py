@@ -13,11 +13,11 @@ STDOUT, STDERR = 1, 2
 
 
 class ReaderGone(Exception):
-    """Nobody reads our standard output any more. No error of skerry's: `skerry list | head -1` ends so."""
+    """Nobody reads our standard output any more, as in `skerry list | head -1`."""
 
 
 def encode(text: str, /) -> bytes:
-    """UTF-8 whatever the locale says; bytes of the command line that were no text come out as they came in."""
+    """UTF-8 whatever the locale says. Bytes that were no text come out as they came in."""
     return text.encode("utf-8", "surrogateescape")
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 VERB = Verb(
     "suspend all processes of a container",
-    about="Until `skerry resume` no process of the container runs. Works on a created or running container.",
+    about="Until `skerry resume` no process of the container runs. Works on a created or running "
+    "container.",
     example="skerry pause web",
 )
 

@@ -20,10 +20,16 @@ VERB = Verb(
     least=0,
     most=0,
     options=(
-        Option("bundle", "directory with config.json; default: the current directory", letter="b", value="dir"),
+        Option(
+            "bundle",
+            "directory with config.json; default: the current directory",
+            letter="b",
+            value="dir",
+        ),
         Option("json", "print it as JSON", kind="flag"),
     ),
-    about="The plan is the list of system calls that skerry-init performs for this bundle, each with the step it belongs "
+    about="The plan is the list of system calls that skerry-init performs for this bundle, each "
+    "with the step it belongs "
     "to and the place in config.json that asked for it. Nothing is changed on the machine.",
     example="skerry plan --bundle /srv/hello",
 )

@@ -24,11 +24,17 @@ VERB = Verb(
     words="<container-id> [ps options]",
     most=None,
     options=(
-        Option("format", "table (as ps prints it) or json (an array of pids)", letter="f", default="table",
-               value="format"),
+        Option(
+            "format",
+            "table (as ps prints it) or json (an array of pids)",
+            letter="f",
+            default="table",
+            value="format",
+        ),
     ),
     words_end_options=True,
-    about="The pids are the host's. What follows the id goes to ps, whose output must have a PID column; "
+    about="The pids are the host's. What follows the id goes to ps, whose output must have a PID "
+    "column; "
     f"default: {' '.join(DEFAULT_OPTIONS)}.",
     example="skerry ps web -o pid,rss,args",
 )
@@ -51,10 +57,16 @@ def _ps(options: "list[str]") -> str:
 
     program = next((path for path in PROGRAMS if posix.access(path, posix.X_OK)), "")
     if not program:
-        raise Error(f"cannot run ps: {PROGRAMS[0]} is not there", hint="install procps, or use --format json")
-    done = subprocess.run([program, *options], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        raise Error(
+            f"cannot run ps: {PROGRAMS[0]} is not there",
+            hint="install procps, or use --format json",
+        )
+    done = subprocess.run(
+        [program, *options], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
     if done.returncode:
-        raise Error(f"cannot run ps: exit status {done.returncode}: {_text(done.stdout + done.stderr).strip()}")
+        said = _text(done.stdout + done.stderr).strip()
+        raise Error(f"cannot run ps: exit status {done.returncode}: {said}")
     return _text(done.stdout)
 
 

@@ -20,8 +20,13 @@ VERB = Verb(
     least=3,
     most=3,
     options=(
-        Option("pid", "pid of an exec as in its pid file; default: the container's init", letter="p", kind="word",
-               value="pid"),
+        Option(
+            "pid",
+            "pid of an exec as in its pid file; default: the container's init",
+            letter="p",
+            kind="word",
+            value="pid",
+        ),
     ),
     example="skerry resize-tty web 120 40",
 )

@@ -21,8 +21,10 @@ VERB = Verb(
         Option("keep", "keep the container when it has ended", kind="flag"),
         Option("no-subreaper", "accepted for runc's sake: skerry needs no subreaper", kind="flag"),
     ),
-    about="In the foreground the exit code is the program's, or 128 and the number of the signal that killed it. Signals "
-    "are passed on to the program, all but CHLD and URG. If the container has a terminal, it is joined to this one.",
+    about="In the foreground the exit code is the program's, or 128 and the number of the signal "
+    "that killed it. Signals "
+    "are passed on to the program, all but CHLD and URG. If the container has a terminal, it is "
+    "joined to this one.",
     example="skerry run --bundle /srv/hello hello",
 )
 
@@ -47,7 +49,8 @@ def main(call: "Call") -> int:
             try:
                 container.delete()
             except Error as error:
-                # The program's code is the answer; the container stays for `skerry delete` (lifecycle 92).
+                # The program's code is the answer; the container stays for `skerry delete`
+                # (lifecycle 92).
                 call.log.warning(f"cannot delete container {container.id}: {error}")
     return code
 

@@ -25,11 +25,20 @@ VERB = Verb(
     least=0,
     most=0,
     options=(
-        Option("bundle", "directory to write it to; default: the current directory", letter="b", value="dir"),
-        Option("rootless", "for a container without root: a user namespace, and nothing that needs privilege",
-               kind="flag"),
+        Option(
+            "bundle",
+            "directory to write it to; default: the current directory",
+            letter="b",
+            value="dir",
+        ),
+        Option(
+            "rootless",
+            "for a container without root: a user namespace, and nothing that needs privilege",
+            kind="flag",
+        ),
     ),
-    about="The file runs `sh` in the directory rootfs beside it, with a terminal. An existing file is never touched.",
+    about="The file runs `sh` in the directory rootfs beside it, with a terminal. An existing "
+    "file is never touched.",
     example="skerry spec --bundle /srv/hello",
 )
 
@@ -40,7 +49,9 @@ def main(call: "Call") -> int:
     path = f"{absolute(call.options['bundle'] or '.')}/{CONFIG}"
     data = dumps_pretty(default_spec(rootless=call.options["rootless"])) + b"\n"
     try:
-        fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666)
+        fd = posix.open(
+            path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666
+        )
     except FileExistsError:
         raise Error(f"File {CONFIG} exists. Remove it first") from None
     except OSError as error:

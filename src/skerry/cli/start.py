@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 VERB = Verb(
     "run the program of a created container",
-    about="Returns when the program runs. Errors of its start, and of startContainer and poststart hooks, end here.",
+    about="Returns when the program runs. Errors of its start, and of startContainer and "
+    "poststart hooks, end here.",
     example="skerry start web",
 )
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 VERB = Verb(
     "print the state of a container as JSON",
-    about="The status is creating, created, running, paused, stopped or unknown. It is derived from what is there, never "
+    about="The status is creating, created, running, paused, stopped or unknown. It is derived "
+    "from what is there, never "
     "read from a stored word.",
     example="skerry state web",
 )

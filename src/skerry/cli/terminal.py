@@ -1,9 +1,10 @@
 """The relay between a container's terminal and ours.
 
-Runs in: run and exec in the foreground with a terminal.   Imports: posix, select; termios, tty, fcntl late.
+Runs in: run and exec in the foreground with a terminal.   Imports: errno, posix, select; fcntl,
+         struct, termios, tty late.
 Source:  termios(3), pty(7), ioctl_tty(2), preadv2(2); n_tty of the kernel for the end of input.
-Never:   blocks on one direction while the other could move; leaves our terminal raw; changes the flags of descriptors 0
-         and 1, which our caller shares.
+Never:   blocks on one direction while the other could move; leaves our terminal raw; changes the
+         flags of descriptors 0 and 1, which our caller shares.
 
 Each direction holds at most one piece: it reads when it is empty and writes when it is not.
 """
@@ -44,9 +45,19 @@ def _winsize() -> "bytes | None":
 
 
 class Terminal:
-    """Owns a second descriptor of our standard output if that is a terminal; the master is borrowed."""
+    """The relay. The master is borrowed; a second descriptor of our standard output is owned."""
 
-    __slots__ = ("reader_gone", "_master", "_input", "_output", "_input_open", "_output_open", "_line_begins", "_sink", "_saved")
+    __slots__ = (
+        "reader_gone",
+        "_master",
+        "_input",
+        "_output",
+        "_input_open",
+        "_output_open",
+        "_line_begins",
+        "_sink",
+        "_saved",
+    )
 
     def __init__(self, master: int) -> None:
         self.reader_gone = False
@@ -110,36 +121,55 @@ class Terminal:
     def holds_output(self) -> bool:
         return bool(self._output)
 
-    def close_input(self) -> None:
+    def end_input(self) -> None:
         """Relay no more input."""
         self._input, self._input_open = b"", False
 
     def move(self, ready: "dict[int, int]") -> None:
         """Move what can be moved without blocking. Shape: as poll answers what `wanted` asked."""
-        if self._output and self._sink in ready:
-            self._write_output()
+        if self._output:
+            if self._sink in ready:
+                self._write_output()
         elif self._output_open and ready.get(self._master, 0) & ~select.POLLOUT:
-            self._output = _read(self._master)
-            self._output_open = self._output != b""
-            if self.reader_gone:
-                self._output = b""
-        if self._input and self._master in ready:
-            self._input = self._input[_write(self._master, self._input) :]
-        elif self._input_open and not self._input and SOURCE in ready:
-            self._input = _read(SOURCE)
-            if not self._input:
-                self._input_open, self._input = False, self._end_of_file()
-            self._line_begins = self._input.endswith((b"\n", b"\r"))
+            self._read_output()
+        if self._input:
+            if self._master in ready:
+                self._write_input()
+        elif self._input_open and SOURCE in ready:
+            self._read_input()
+
+    def _read_output(self) -> None:
+        piece = _read(self._master)
+        if piece is not None:
+            self._output_open = piece != b""
+            # Read on when nobody looks: the program must not stop at a full terminal.
+            self._output = b"" if self.reader_gone else piece
 
     def _write_output(self) -> None:
         try:
             self._output = self._output[_write(self._sink, self._output) :]
         except OSError:
-            # The program goes on, as it would in a terminal that nobody looks at.
             self.reader_gone, self._output = True, b""
 
+    def _read_input(self) -> None:
+        piece = _read(SOURCE)
+        if piece is None:
+            return
+        if piece:
+            self._input, self._line_begins = piece, piece.endswith((b"\n", b"\r"))
+        else:
+            self._input, self._input_open = self._end_of_file(), False
+
+    def _write_input(self) -> None:
+        try:
+            self._input = self._input[_write(self._master, self._input) :]
+        except OSError:
+            # Nobody holds the other side any more.
+            self.end_input()
+
     def _end_of_file(self) -> bytes:
-        """What says "end of file" to a program that reads lines: ^D, twice after the beginning of a line.
+        """What says "end of file" to a program that reads lines: ^D, and twice where a line has
+        begun.
 
         A program that reads keys would see a key, so it gets nothing.
         """
@@ -158,21 +188,29 @@ class Terminal:
 def _own_sink() -> int:
     """A descriptor for our standard output that may be made nonblocking.
 
-    A terminal that is full blocks its writer even after poll called it writable; where it cannot be opened again we
-    live with that.
+    A terminal that is full blocks its writer even after poll called it writable; where it cannot
+    be opened again we live with that.
     """
     if not posix.isatty(SINK):
         return SINK
     try:
-        return posix.open(f"/proc/self/fd/{SINK}", posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+        return posix.open(
+            f"/proc/self/fd/{SINK}",
+            posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC,
+        )
     except OSError:
         return SINK
 
 
-def _read(fd: int) -> bytes:
-    """Read a piece; nothing is the end. A terminal whose other side is gone says EIO."""
+def _read(fd: int) -> "bytes | None":
+    """Read a piece; None if there is none after all, empty at the end.
+
+    A terminal whose other side is gone says EIO.
+    """
     try:
         return posix.read(fd, PIECE_BYTES)
+    except BlockingIOError:
+        return None
     except OSError as error:
         if error.errno != errno.EIO:
             raise
@@ -186,7 +224,8 @@ def _write(fd: int, data: bytes) -> int:
     except BlockingIOError:
         return 0
     except OSError as error:
-        # Terminals, files and devices know no NOWAIT; files never block and terminals were opened so.
+        # Terminals, files and devices know no NOWAIT; files never block and terminals were opened
+        # so.
         if error.errno not in (errno.EOPNOTSUPP, errno.ESPIPE, errno.EINVAL):
             raise
     try:

@@ -20,7 +20,8 @@ SIZE_UNITS = "kmgtp"
 
 
 def size(text: str, /) -> int:
-    """Read a size in bytes: a number, maybe broken, with k, m, g, t or p for powers of 1024; -1 is no limit.
+    """Read a size in bytes: a number, maybe broken, with k, m, g, t or p for powers of 1024; -1 is
+    no limit.
 
     Errors  ValueError.
     """
@@ -31,12 +32,18 @@ def size(text: str, /) -> int:
     number = number.removesuffix("i") if number[-2:-1] in tuple(SIZE_UNITS) else number
     power = SIZE_UNITS.find(number[-1:]) + 1 if number else 0
     whole, _, part = (number[:-1] if power else number).removesuffix(" ").partition(".")
-    if not (whole + part).isascii() or not whole.isdigit() or not (part or "0").isdigit() or len(whole + part) > 19:
+    if (
+        not (whole + part).isascii()
+        or not whole.isdigit()
+        or not (part or "0").isdigit()
+        or len(whole + part) > 19
+    ):
         raise ValueError(f"invalid size: '{text}'")
     return int(float(f"{whole}.{part or 0}") * 1024**power) if part else int(whole) * 1024**power
 
 
-# option -> (section of the resources, property, how the text is read). Zero is "not given", as in runc.
+# option -> (section of the resources, property, how the text is read). Zero is "not given", as in
+# runc.
 LIMITS: "dict[str, tuple[str, str, Callable[[str], Any]]]" = {
     "blkio-weight": ("blockIO", "weight", count),
     "cpu-period": ("cpu", "period", count),
@@ -61,11 +68,19 @@ RDT = ("l3-cache-schema", "mem-bw-schema")
 VERB = Verb(
     "change the limits of a container",
     options=(
-        Option("resources", "file with the resources object of config.json, - for standard input; then the other options "
-               "are not used", letter="r", value="file"),
+        Option(
+            "resources",
+            "file with the resources object of config.json, - for standard input; then the other "
+            "options "
+            "are not used",
+            letter="r",
+            value="file",
+        ),
         Option("blkio-weight", "weight of block I/O, 10 to 1000", value="N"),
         Option("cpu-period", "CFS period", value="usec"),
-        Option("cpu-quota", "CFS quota: time in each period; alone it keeps the period", value="usec"),
+        Option(
+            "cpu-quota", "CFS quota: time in each period; alone it keeps the period", value="usec"
+        ),
         Option("cpu-burst", "time of unused quota that may be saved up", value="usec"),
         Option("cpu-share", "relative weight of CPU time", value="N"),
         Option("cpu-rt-period", "realtime period", value="usec"),
@@ -73,8 +88,16 @@ VERB = Verb(
         Option("cpu-idle", "1: run only when the CPU is otherwise idle; 0: not so", value="N"),
         Option("cpuset-cpus", "CPUs to use", value="list"),
         Option("cpuset-mems", "memory nodes to use", value="list"),
-        Option("kernel-memory", "ignored with a warning: the kernel has no such limit any more", value="bytes"),
-        Option("kernel-memory-tcp", "ignored with a warning: the kernel has no such limit any more", value="bytes"),
+        Option(
+            "kernel-memory",
+            "ignored with a warning: the kernel has no such limit any more",
+            value="bytes",
+        ),
+        Option(
+            "kernel-memory-tcp",
+            "ignored with a warning: the kernel has no such limit any more",
+            value="bytes",
+        ),
         Option("memory", "memory limit; k, m, g may follow, -1 is none", value="bytes"),
         Option("memory-reservation", "soft memory limit", value="bytes"),
         Option("memory-swap", "limit of memory and swap together; -1 is none", value="bytes"),
@@ -82,7 +105,8 @@ VERB = Verb(
         Option("l3-cache-schema", "refused: Intel RDT is not supported", value="schema"),
         Option("mem-bw-schema", "refused: Intel RDT is not supported", value="schema"),
     ),
-    about="What is not given keeps its value. If a limit cannot be set, those already set are put back.",
+    about="What is not given keeps its value. If a limit cannot be set, those already set are "
+    "put back.",
     example="skerry update --memory 256m --pids-limit 100 web",
 )
 
