@@ -72,7 +72,9 @@ def test_first_word_ends_options(words, values, left):
     assert read(*words, ends=True) == (values, left)
 
 
-@pytest.mark.parametrize("words", [["-h"], ["--help"], ["-help"], ["-f", "-h", "--nonsense"], ["c1", "-h"]])
+@pytest.mark.parametrize(
+    "words", [["-h"], ["--help"], ["-help"], ["-f", "-h", "--nonsense"], ["c1", "-h"]]
+)
 def test_help_stops_the_reading(words):
     assert read(*words)[0]["help"] is True
 
@@ -84,7 +86,10 @@ def test_help_stops_the_reading(words):
         (["c1", "--nosuch"], "flag provided but not defined: -nosuch"),
         (["-ft"], "flag provided but not defined: -ft"),
         (["--forse"], "flag provided but not defined: -forse (did you mean --force?)"),
-        (["--pid_file", "x"], "flag provided but not defined: -pid_file (did you mean --pid-file?)"),
+        (
+            ["--pid_file", "x"],
+            "flag provided but not defined: -pid_file (did you mean --pid-file?)",
+        ),
         (["-p"], "flag needs an argument: -p"),
         (["--pid-file"], "flag needs an argument: -pid-file"),
         (["--tty=foo"], 'invalid boolean value "foo" for flag -tty: not a boolean'),
@@ -100,14 +105,22 @@ def test_refuses(words, text):
 
 
 # security.md P09: int() would take every one of these.
-@pytest.mark.parametrize("text", ["１２", " 1", "1 ", "1_0", "+1", "", "-", "0x10", "1.0", "9" * 20, "9" * 5000, str(1 << 63)])
+@pytest.mark.parametrize(
+    "text",
+    ["１２", " 1", "1 ", "1_0", "+1", "", "-", "0x10", "1.0", "9" * 20, "9" * 5000, str(1 << 63)],
+)
 def test_numbers_are_strict(text):
     with pytest.raises(ValueError):
         integer(text)
 
 
 def test_numbers():
-    assert [integer(text) for text in ("0", "-1", "007", str((1 << 63) - 1))] == [0, -1, 7, (1 << 63) - 1]
+    assert [integer(text) for text in ("0", "-1", "007", str((1 << 63) - 1))] == [
+        0,
+        -1,
+        7,
+        (1 << 63) - 1,
+    ]
     with pytest.raises(ValueError):
         count("-1")
 

@@ -28,21 +28,31 @@ PROCESS = {
     "args": ["sh"],
     "env": ["PATH=/bin", "TERM=xterm"],
     "cwd": "/",
-    "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
+    "capabilities": {
+        "bounding": ["CAP_KILL"],
+        "effective": ["CAP_KILL"],
+        "permitted": ["CAP_KILL"],
+    },
 }
 
 
 class Core:
-    """What happened, in order, and what shall happen: `answers` maps a method to a value or an error to raise."""
+    """What happened, in order, and what shall happen.
+
+    `answers` maps a method to a value or an error to raise, `during` to a function to call.
+    """
 
     def __init__(self):
         self.calls = []
         self.answers = {}
+        self.during = {}
         self.known = ["c1"]
         self.root = None
 
     def call(self, name, *words, **options):
         self.calls.append((name, words, options))
+        if name in self.during:
+            self.during[name]()
         answer = self.answers.get(name)
         if isinstance(answer, BaseException):
             raise answer
@@ -108,7 +118,15 @@ class Core:
             return call
 
         for name in (
-            "start", "kill", "delete", "pause", "resume", "update", "processes", "resize", "send_signal",
+            "start",
+            "kill",
+            "delete",
+            "pause",
+            "resume",
+            "update",
+            "processes",
+            "resize",
+            "send_signal",
         ):
             setattr(Container, name, method(name))
         # The end of a process is a descriptor that is readable: /dev/null always is.

@@ -2,7 +2,7 @@ import os
 import signal
 
 import pytest
-from cli_fake import Core
+from fake_core import Core
 
 from skerry.cli.main import main
 
