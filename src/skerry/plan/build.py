@@ -11,8 +11,8 @@ skerry-init into a sentence.
 
 from struct import pack_into
 
-from ..linux import abi
-from . import ops
+from skerry.linux import abi
+from skerry.plan import ops
 
 
 class Reg:

@@ -7,10 +7,10 @@ Never:   decides anything; what cannot be encoded is a defect of a recipe, or a 
 
 from struct import Struct, pack
 
-from ..errors import SpecError
-from ..linux import abi
-from . import ops
-from .build import Plan, Reg
+from skerry.errors import SpecError
+from skerry.linux import abi
+from skerry.plan import ops
+from skerry.plan.build import Plan, Reg
 
 _OP = Struct(ops.OP_FORMAT)
 _HEADER = Struct(ops.HEADER_FORMAT)

@@ -5,9 +5,9 @@ Source:  none.
 Never:   is used to decide anything.
 """
 
-from ..linux import abi
-from . import ops
-from .build import Data, Plan, Reg
+from skerry.linux import abi
+from skerry.plan import ops
+from skerry.plan.build import Data, Plan, Reg
 
 # call -> argument -> prefix of the constants it is made of (linux/abi.py)
 _FLAGS = {
@@ -24,7 +24,7 @@ _FLAGS = {
     "unlinkat": {2: "AT_"},
     "keyctl": {0: "KEYCTL_"},
     "seccomp": {0: "SECCOMP_SET_"},
-    "WALK": {3: "WALK_"},
+    "WALK": {2: "WALK_"},
 }
 _EXACT = ("PR_", "FSCONFIG_", "KEYCTL_", "SECCOMP_SET_")
 
@@ -136,6 +136,6 @@ def _plain(plan: Plan, value: object) -> str:
 def _data(plan: Plan, place: Data) -> str:
     raw = bytes(plan.data[place.offset : place.offset + place.size])
     content = raw[:-1]
-    if raw[-1:] == b"\0" and content and all(32 <= byte < 127 for byte in content):
+    if raw[-1:] == b"\0" and all(32 <= byte < 127 for byte in content):
         return '"' + content.decode() + '"'
     return f"[{place.size} bytes]"

@@ -1,0 +1,1 @@
+"""The native engine: containers as processes of this kernel."""
