@@ -1,13 +1,12 @@
 """One call of the command line: what was asked, and the few things that every verb needs for it.
 
-Runs in: every verb (hot).   Imports: posix, errors; the core where it is called.
+Runs in: every verb (hot).   Imports: errors, paths; the core where it is called.
 Source:  lifecycle.md 2, 11, 135, 136.
 Never:   knows a verb.
 """
 
-import posix
-
 from skerry.errors import UsageError
+from skerry.paths import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,17 +62,6 @@ class Call:
         return Container.load(self.store(), id)
 
 
-def absolute(path: str, /) -> str:
-    """Make a path absolute against the caller's directory, as words only: no link is looked at.
-
-    The empty path stays empty: an option that was not given.
-    """
-    if not path:
-        return ""
-    parts: "list[str]" = []
-    for part in (path if path.startswith("/") else f"{posix.getcwd()}/{path}").split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/" + "/".join(parts)
+def from_here(path: str, /) -> str:
+    """Make the path of an option absolute; one that was not given stays empty (lifecycle 33)."""
+    return absolute(path) if path else ""

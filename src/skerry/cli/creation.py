@@ -5,7 +5,7 @@ Source:  runc create, run; lifecycle.md 18, 33, 34, 37, 131.
 Never:   reads the bundle; that is the core's.
 """
 
-from skerry.cli.call import absolute
+from skerry.cli.call import from_here
 from skerry.cli.options import Option
 
 TYPE_CHECKING = False
@@ -58,18 +58,18 @@ def create(call: "Call", *, detach: bool) -> "Container":
     return Container.create(
         call.store(),
         id,
-        bundle=absolute(options["bundle"] or "."),
+        bundle=from_here(options["bundle"] or "."),
         owner=call.general["owner"],
         isolation=options["isolation"],
         host=options["host"],
         network_from=options["network-from"],
         stdio=STDIO,
-        console_socket=absolute(options["console-socket"]),
+        console_socket=from_here(options["console-socket"]),
         detach=detach,
         preserve_fds=options["preserve-fds"],
-        pid_file=absolute(options["pid-file"]),
+        pid_file=from_here(options["pid-file"]),
         no_pivot=options["no-pivot"],
         new_keyring=not options["no-new-keyring"],
-        pidfd_socket=absolute(options["pidfd-socket"]),
+        pidfd_socket=from_here(options["pidfd-socket"]),
         log=call.log,
     )

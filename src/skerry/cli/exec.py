@@ -6,7 +6,7 @@ Never:   looks a user up by name (security.md V01, V25); fills the inheritable o
          capabilities (V10).
 """
 
-from skerry.cli.call import absolute
+from skerry.cli.call import from_here
 from skerry.cli.options import Option, Verb
 from skerry.errors import UsageError
 
@@ -121,13 +121,13 @@ def _start(call: "Call", container: "Container", process: "dict[str, Any]") -> "
     return container.exec(
         process,
         stdio=STDIO,
-        console_socket=absolute(options["console-socket"]),
+        console_socket=from_here(options["console-socket"]),
         detach=options["detach"],
         preserve_fds=options["preserve-fds"],
-        pid_file=absolute(options["pid-file"]),
+        pid_file=from_here(options["pid-file"]),
         cgroup=options["cgroup"],
         ignore_paused=options["ignore-paused"],
-        pidfd_socket=absolute(options["pidfd-socket"]),
+        pidfd_socket=from_here(options["pidfd-socket"]),
     )
 
 
@@ -139,7 +139,7 @@ def _process(call: "Call", container: "Container") -> "dict[str, Any]":
     if call.options["process"]:
         from skerry.spec.load import load_process
 
-        return load_process(absolute(call.options["process"]))
+        return load_process(from_here(call.options["process"]))
     if len(call.words) < 2:
         raise UsageError("exec args cannot be empty")
     return derive(container.spec().get("process") or {}, call.words[1:], call.options)

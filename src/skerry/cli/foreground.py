@@ -12,7 +12,7 @@ A signal that comes before the container exists ends the work in hand, which cle
 itself; from `forward` on signals are the process's.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import posix
 import select
 

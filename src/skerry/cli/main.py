@@ -151,10 +151,10 @@ def _check_general(general: "dict[str, Any]") -> None:
 
 
 def _version() -> int:
-    from skerry import __version__
+    from skerry.paths import version
     from skerry.spec.defaults import default_spec
 
-    write_out(f"skerry version {__version__}\nspec: {default_spec()['ociVersion']}\n")
+    write_out(f"skerry version {version()}\nspec: {default_spec()['ociVersion']}\n")
     return 0
 
 

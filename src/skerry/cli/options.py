@@ -206,8 +206,8 @@ def _set(values: "dict[str, Any]", option: Option, name: str, text: str) -> None
     try:
         value = read(text)
     except ValueError as error:
-        what = "boolean value" if option.kind in FLAGS else "value"
-        raise UsageError(f'invalid {what} "{text}" for flag -{name}: {error}', usage=True) from None
+        what = f'boolean value "{text}" for' if option.kind in FLAGS else f'value "{text}" for flag'
+        raise UsageError(f"invalid {what} -{name}: {error}", usage=True) from None
     values[option.name] = (*values[option.name], value) if collects else value
 
 

@@ -1,14 +1,14 @@
 """skerry plan: print what create would do, before anything happens.
 
-Runs in: plan.   Imports: jsonio, cli.call, cli.options, cli.output.
+Runs in: plan.   Imports: jsonio, paths, cli.options, cli.output.
 Source:  design.md "The plan and skerry-init".
 Never:   changes anything.
 """
 
-from skerry.cli.call import absolute
 from skerry.cli.options import Option, Verb
 from skerry.cli.output import write_out
 from skerry.jsonio import dumps_pretty
+from skerry.paths import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

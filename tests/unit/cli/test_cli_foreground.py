@@ -1,4 +1,4 @@
-"""Staying with a process: signals that are passed on, and exit codes. The process is a plain child."""
+"""Staying with a process: signals passed on, and exit codes. The process is a plain child."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def test_exit_code(script, code):
 
 
 def test_every_signal_is_passed_on():
-    """All but CHLD and URG (runc), WINCH (it resizes), and those the comment in foreground.py argues for."""
+    """All but CHLD and URG (as runc), WINCH (it resizes), and those that OURS argues for."""
     passed = [n for n in NUMBERS if n not in OURS and n not in (signal.SIGWINCH, signal.SIGTERM)]
     assert signal.SIGRTMAX in passed and signal.SIGPIPE in passed and signal.SIGTSTP in passed
     with start(sys.executable, "-c", REPORTER) as process:

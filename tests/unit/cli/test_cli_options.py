@@ -1,4 +1,4 @@
-"""The parser. What is accepted and the words of refusals were tried on runc 1.1.5 (Go's flag package)."""
+"""The parser. What is taken, and the words of refusals, were tried on runc 1.1.5."""
 
 import pytest
 
@@ -92,7 +92,7 @@ def test_help_stops_the_reading(words):
         ),
         (["-p"], "flag needs an argument: -p"),
         (["--pid-file"], "flag needs an argument: -pid-file"),
-        (["--tty=foo"], 'invalid boolean value "foo" for flag -tty: not a boolean'),
+        (["--tty=foo"], 'invalid boolean value "foo" for -tty: not a boolean'),
         (["--preserve-fds", "x"], 'invalid value "x" for flag -preserve-fds: not a number'),
         (["--preserve-fds", "-1"], 'invalid value "-1" for flag -preserve-fds: negative'),
     ],

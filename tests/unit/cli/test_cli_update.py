@@ -1,4 +1,4 @@
-"""skerry update: the resources that options and files stand for. Sizes as docker's go-units reads them."""
+"""skerry update: the resources that options and files stand for; sizes as go-units reads them."""
 
 import json
 
@@ -38,8 +38,9 @@ def test_only_what_was_given(core, skerry):
 
 
 def test_minus_one_and_zero(core, skerry):
-    """-1 is unlimited; 0 is "not given", as runc has it, but for the two where it says something."""
-    words = "--memory -1 --memory-swap=-1 --pids-limit -1 --cpu-quota -1 --cpu-share 0 --blkio-weight 0 --memory-reservation 0"
+    """-1 is unlimited; 0 is "not given" as in runc, but for the two where it says something."""
+    words = "--memory -1 --memory-swap=-1 --pids-limit -1 --cpu-quota -1 --cpu-share 0"
+    words += " --blkio-weight 0 --memory-reservation 0"
     assert updated(core, skerry, *words.split(), "--cpu-idle", "0", "--cpu-burst", "0") == {
         "memory": {"limit": -1, "swap": -1},
         "pids": {"limit": -1},

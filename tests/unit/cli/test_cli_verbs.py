@@ -1,4 +1,4 @@
-"""What each verb asks of the core, prints, and ends with. The core is a fake; texts and forms are runc 1.1.5's."""
+"""What each verb asks of a fake core, prints, and ends with. Texts and forms are runc 1.1.5's."""
 
 import json
 import os
@@ -39,12 +39,13 @@ class TestCreate:
     def test_options(self, core, skerry, tmp_path, monkeypatch):
         """lifecycle 33: paths are made absolute against the caller's directory."""
         monkeypatch.chdir(tmp_path)
-        words = "--owner me create --bundle ../x/./b/ --console-socket s --pid-file p/q --pidfd-socket /a//b --no-pivot"
-        more = "--no-new-keyring --preserve-fds 2 --isolation process --host h --network-from n c1"
+        words = "--owner me create --bundle ../x/./b/ --console-socket s --pid-file p/q"
+        more = "--pidfd-socket /a//b --no-pivot --no-new-keyring --preserve-fds 2"
+        more += " --isolation process --host h --network-from n c1"
         assert skerry("--root", "/r", *words.split(), *more.split())[0] == 0
         assert core.root == "/r"
         assert without_log(core.options_of("create")) == {
-            "bundle": f"{tmp_path.parent}/x/b",
+            "bundle": f"{tmp_path}/../x/b",
             "owner": "me",
             "isolation": "process",
             "host": "h",
