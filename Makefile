@@ -82,7 +82,7 @@ demo: build ## makes a bundle, shows its plan, and takes a container through its
 	@tools/demo
 
 docs: build ## print the tables of the documents from the code
-	@$(PYTHON) -B tools/print_tables --write
+	@$(PYTHON) -B tools/print_tables.py
 
 # Bytecode is compiled against its final path and never compared with the sources: the tree is replaced as a whole.
 install: LIB = $(DESTDIR)$(PREFIX)/lib/skerry
