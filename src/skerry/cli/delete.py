@@ -1,0 +1,45 @@
+"""skerry delete: remove a container and all that was made for it.
+
+Runs in: delete (hot).   Imports: errors, cli.options.
+Source:  runc delete; lifecycle.md K.
+Never:   knows what a container is made of.
+"""
+
+from skerry.cli.options import Option, Verb
+from skerry.errors import NoSuchKey, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from skerry.cli.call import Call
+
+VERB = Verb(
+    "remove a container and everything made for it",
+    options=(
+        Option(
+            "force",
+            "kill the container first if it runs; an unknown id is no error",
+            letter="f",
+            kind="flag",
+        ),
+    ),
+    about="A stopped or created container is removed. What could not be released stays written "
+    "down: delete can be run "
+    "again and does what is left.",
+    example="skerry delete --force web",
+)
+
+
+def main(call: "Call") -> int:
+    force = call.options["force"]
+    try:
+        call.container().delete(force=force)
+    except NotFound:
+        if not force:
+            raise
+    except NoSuchKey:
+        # An id without state: its creator died in its first step. There is nothing but the id
+        # (lifecycle 114).
+        call.store().remove(call.id())
+        if not force:
+            raise
+    return 0
