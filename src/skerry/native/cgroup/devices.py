@@ -221,11 +221,14 @@ def _overlap(one: tuple[int, int, int], two: tuple[int, int, int], /) -> bool:
 def _widen(
     key: tuple[int, int, int], exceptions: dict[tuple[int, int, int], tuple[int, Rule]], /
 ) -> int:
-    """Add what wider exceptions say: the kernel wants one line that holds the whole request."""
-    access = 0
+    """Add what wider exceptions say: the kernel wants one line that holds a whole request.
+
+    Only reading and writing are ever requested together, by open(O_RDWR).
+    """
+    access = exceptions[key][0]
     for other, (bits, _) in exceptions.items():
         if _covers(other, key):
-            access |= bits
+            access |= bits & (bpf.ACCESS_READ | bpf.ACCESS_WRITE)
     return access
 
 

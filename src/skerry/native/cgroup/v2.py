@@ -203,19 +203,16 @@ def unified(group: "Cgroup", files: "dict[str, Any]", pointer: str, /) -> list[W
     writes = []
     for file, value in files.items():
         at = f"{pointer}/{file.replace('~', '~0').replace('/', '~1')}"
-        controller, dot, _ = file.partition(".")
-        if not dot or "/" in file or "\0" in file or not controller:
+        name, dot, _ = file.partition(".")
+        if not dot or not name or "/" in file or "\0" in file:
             raise SpecError(at, "must be the name of a file of a controller, such as memory.high")
         if type(value) is not str:
             raise SpecError(at, "must be a string")
-        if controller == "cgroup":
-            if file not in _CORE_FILES:
-                raise SpecError(at, "is not a limit")
-            controller = ""
+        if name == "cgroup" and file not in _CORE_FILES:
+            raise SpecError(at, "is not a limit")
+        controller = "" if name == "cgroup" else name
         if not group.is_v2(controller):
-            raise SpecError(
-                at,
-                f"needs the cgroup v2 controller {controller}, which this host does not offer",
-            )
+            rule = f"needs the cgroup v2 controller {name}, which this host does not offer"
+            raise SpecError(at, rule)
         writes.append(Write(controller, file, value, at))
     return writes
