@@ -152,9 +152,9 @@ class Box:
     def clean(self) -> list[str]:
         """Delete every container, tell what stays behind all the same, and remove that by force."""
         for id in self.ids:
-            result = self.runtime.call("delete", "--force", id)
+            result = self.runtime.spawn("delete", "--force", id).finish_reaping()
             if result.code != 0 and any(name.startswith(id) for name in os.listdir(self.runtime.root)):
-                self.runtime.call("delete", "--force", id)
+                self.runtime.spawn("delete", "--force", id).finish_reaping()
         for stream in self._streams:
             stream.close()
         self.ids.clear()

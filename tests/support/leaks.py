@@ -42,16 +42,17 @@ def below(point: str, directory: str) -> bool:
     return point.startswith(directory + "/")
 
 
-def reap() -> None:
-    """Take the statuses of all children that have ended."""
+def reap(spare: int = 0) -> None:
+    """Take the statuses of all children that have ended, but for one that somebody else waits for."""
+    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
     try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while (ended := os.waitid(os.P_ALL, 0, flags)) is not None and ended.si_pid != spare:
+            os.waitpid(ended.si_pid, 0)
     except ChildProcessError:
         pass
 
 
-def settle(question: Callable[[], list[str]], timeout_s: float = 3) -> list[str]:
+def settle(question: Callable[[], list[str]], timeout_s: float = 1.5) -> list[str]:
     """Ask what is left until the answer is nothing or time is up: the kernel removes some things a moment later."""
     deadline = time.monotonic() + timeout_s
     while left := question():

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from . import host
+from . import host, leaks
 
 TIMEOUT_S = 20
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -74,6 +74,16 @@ class Running:
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def finish_reaping(self) -> Result:
+        """Wait for the end and reap what dies meanwhile: a pid namespace ends when its last process is reaped."""
+        pidfd = os.pidfd_open(self.process.pid)
+        for _ in host.ticks(TIMEOUT_S):
+            leaks.reap(self.process.pid)
+            if select.select([pidfd], [], [], 0)[0]:
+                break
+        os.close(pidfd)
+        return self.finish()
 
     def finish(self, timeout_s: float = TIMEOUT_S) -> Result:
         """Wait for the end; a process that is late is killed and its test fails."""
