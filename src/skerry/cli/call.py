@@ -43,9 +43,9 @@ class Call:
         self.general = general
         self.log = log
         self.verb = ""
-        self.table: "Verb | None" = None
-        self.options: "dict[str, Any]" = {}
-        self.words: "list[str]" = []
+        self.table: Verb | None = None
+        self.options: dict[str, Any] = {}
+        self.words: list[str] = []
 
     def id(self) -> str:
         return check_id(self.words[0])

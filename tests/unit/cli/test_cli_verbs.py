@@ -109,7 +109,7 @@ class TestRun:
         assert skerry("run", "c1") == (7, "", "")
         assert core.names() == ["create", "start", "wait", "delete"]
         assert core.options_of("create")["detach"] is False
-        assert core.options_of("delete") == {}
+        assert core.options_of("delete") == {"force": False}
 
     def test_keep(self, core, skerry):
         assert skerry("run", "--keep", "c1")[0] == 0
@@ -127,6 +127,14 @@ class TestRun:
         assert skerry("run", *flags, "c1") == (1, "", "skerry run failed: cannot execute x\n")
         assert core.names() == ["create", "start", "delete"]
         assert core.options_of("delete") == {"force": True}
+
+    def test_error_of_the_start_is_the_one_told(self, core, skerry):
+        """lifecycle 49"""
+        core.answers.update(start=Error("cannot execute x"), delete=Error("busy"))
+        code, _, err = skerry("run", "c1")
+        assert code == 1
+        assert "level=warning" in err.splitlines()[0] and "busy" in err.splitlines()[0]
+        assert err.splitlines()[1] == "skerry run failed: cannot execute x"
 
     def test_failed_removal_is_a_warning(self, core, skerry):
         """lifecycle 92"""
