@@ -1,7 +1,7 @@
 """The front part of a seccomp filter: system calls newer than the profile fail with ENOSYS.
 
 Runs in: create, exec, when a filter is compiled; pure.   Imports: struct.
-Source:  linux/bpf_common.h, linux/audit.h, struct seccomp_data of linux/seccomp.h; and what runc does.
+Source:  linux/bpf_common.h, linux/audit.h, linux/seccomp.h (seccomp_data); runc does the same.
 Never:   answers for a system call that a rule names, or for an architecture not in the filter.
 
 A C library tries a new system call and falls back to the old one on ENOSYS, on nothing else. A

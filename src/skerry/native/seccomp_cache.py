@@ -58,7 +58,8 @@ def load(directory: str, name: str) -> "tuple[bytes, list[str]] | None":
     if sha256(content).digest() != data[:_DIGEST_BYTES]:
         return None
     line, _, filter = content.partition(b"\n")
-    library, ignored = jsonio.loads(line)  # type: ignore[misc]
+    head: Any = jsonio.loads(line)
+    library, ignored = head
     return (filter, ignored) if library == _identity(library[0]) else None
 
 
