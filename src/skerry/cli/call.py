@@ -59,7 +59,7 @@ class Call:
         from skerry.container import Container
 
         id = self.id()
-        return Container.load(self.store(), id)
+        return Container.load(self.store(), id, log=self.log)
 
 
 def from_here(path: str, /) -> str:

@@ -6,7 +6,15 @@ import os
 import pytest
 from fake_core import PROCESS, STATE, state_error
 
-from skerry.errors import AlreadyExists, Error, KernelError, NoSuchKey, NotFound, SpecError
+from skerry.errors import (
+    AlreadyExists,
+    Error,
+    KernelError,
+    NoSuchKey,
+    NotFound,
+    ReleaseError,
+    SpecError,
+)
 
 CREATE_DEFAULTS = {
     "owner": "",
@@ -157,19 +165,16 @@ class TestKill:
     )
     def test_kill(self, core, skerry, words, signal, all):
         """lifecycle 106, 107"""
-        pytest.importorskip("skerry.linux.signals")
         assert skerry("kill", *words) == (0, "", "")
         assert core.calls[-1] == ("kill", (signal,), {"all": all})
 
     def test_unknown_signal(self, core, skerry):
         """lifecycle 107"""
-        pytest.importorskip("skerry.linux.signals")
         assert skerry("kill", "c1", "SIGNOPE") == (1, "", 'unknown signal "SIGNOPE"\n')
         assert "kill" not in core.names()
 
     def test_stopped(self, core, skerry):
         """lifecycle 108"""
-        pytest.importorskip("skerry.linux.signals")
         core.answers["kill"] = state_error("container not running")
         assert skerry("kill", "c1") == (1, "", "container not running\n")
 
@@ -178,10 +183,7 @@ class TestDelete:
     def test_delete(self, core, skerry):
         assert skerry("delete", "c1") == (0, "", "")
         assert skerry("delete", "c1", "-f") == (0, "", "")
-        assert [options for name, _, options in core.calls if name == "delete"] == [
-            {"force": False},
-            {"force": True},
-        ]
+        assert [options for _, _, options in core.calls] == [{"force": False}, {"force": True}]
 
     def test_unknown_id(self, core, skerry):
         """lifecycle 114"""
@@ -190,11 +192,22 @@ class TestDelete:
         assert skerry("delete", "--force", "nope") == (0, "", "")
 
     def test_id_without_state(self, core, skerry):
-        """lifecycle 114: the id is removed; the exit code says whether that was asked for."""
-        core.answers["load"] = NoSuchKey("c1", "state")
+        """lifecycle 114: the id is removed; the exit code says that there was no container."""
+
+        def load():
+            if core.calls[-1][2] == {"force": False}:
+                raise NoSuchKey("c1", "state")
+
+        core.during["delete by id"] = load
         assert skerry("delete", "c1") == (1, "", "state 'state' is not present for ID 'c1'\n")
+        assert [options for _, _, options in core.calls] == [{"force": False}, {"force": True}]
         assert skerry("delete", "-f", "c1") == (0, "", "")
-        assert core.names() == ["load", "remove"] * 2
+
+    def test_stopped_with_a_failed_release(self, core, skerry):
+        """lifecycle 119"""
+        core.answers["delete by id"] = ReleaseError(["busy", "gone"])
+        text = "failed to release one or more container resources: busy; gone\n"
+        assert skerry("delete", "c1") == (1, "", text)
 
 
 class TestState:
@@ -359,7 +372,7 @@ class TestEvents:
 
     def test_stopped(self, core, skerry):
         """lifecycle P"""
-        core.answers["status"] = "stopped"
+        core.answers["watch"] = state_error("container with id c1 is not running")
         assert skerry("events", "c1") == (1, "", "container with id c1 is not running\n")
 
     @pytest.mark.parametrize(
@@ -388,7 +401,6 @@ class TestEvents:
 class TestSpec:
     def test_writes_and_never_overwrites(self, skerry, tmp_path):
         """lifecycle P"""
-        pytest.importorskip("skerry.spec.defaults")
         assert skerry("spec", "--bundle", str(tmp_path)) == (0, "", "")
         config = tmp_path / "config.json"
         assert json.loads(config.read_bytes())["process"]["args"] == ["sh"]
@@ -401,13 +413,11 @@ class TestSpec:
         assert config.read_text() == "mine"
 
     def test_missing_directory(self, skerry):
-        pytest.importorskip("skerry.spec.defaults")
         code, out, err = skerry("spec", "-b", "/nonexistent")
         assert (code, out) == (1, "")
         assert "no such file or directory" in err
 
     def test_features(self, skerry):
-        pytest.importorskip("skerry.spec.features")
         code, out, _ = skerry("features")
         assert code == 0 and "ociVersionMax" in json.loads(out)
 
