@@ -32,11 +32,11 @@ def watch(
     try:
         poller = select.poll()
         poller.register(container.pidfd, select.POLLIN)
-        poller.register(oom.fd, oom.events)
+        poller.register(oom.fileno(), select.POLLIN)
         due = time.monotonic() + interval_s
         while True:
             ready = dict(poller.poll(max(0, int((due - time.monotonic()) * 1000))))
-            for _ in range(oom.count() if oom.fd in ready or container.pidfd in ready else 0):
+            if ready and oom.happened():
                 yield {"type": "oom", "id": container.id}
             if container.pidfd in ready:
                 return

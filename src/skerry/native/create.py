@@ -119,7 +119,7 @@ class Creation:
     def run(self) -> Dialogue:
         """Make everything, up to READY. Whatever fails, the journal says what to release."""
         journal = Journal(self._store, self._id, [])
-        journal.add({"kind": "cgroup", **self.cgroup.record})
+        journal.add({"kind": "cgroup", "cgroup": self.cgroup.record})
         self.cgroup.create()
         directory = self._store.directory(self._id)
         socket = None

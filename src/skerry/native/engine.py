@@ -142,7 +142,7 @@ class NativeEngine:
         items = Journal.load(self._store, self._id).of("cgroup")
         if not items:
             raise EngineError(f"container {self._id} has no cgroup on record", id=self._id)
-        return from_record(items[0])
+        return from_record(items[0].get("cgroup") or {})
 
     # acting
 
@@ -276,7 +276,7 @@ def _release_process(item: dict) -> None:  # type: ignore[type-arg]
 def _release_cgroup(item: dict) -> None:  # type: ignore[type-arg]
     from skerry.native.cgroup.tree import from_record
 
-    cgroup = from_record(item)
+    cgroup = from_record(item.get("cgroup") or {})
     if cgroup.processes():
         cgroup.kill(_SIGKILL)
     cgroup.remove()

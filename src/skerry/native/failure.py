@@ -15,7 +15,10 @@ _REFUSED_PLAN = 0xFFFFFFFF
 def explain(plan: Plan, record: Record) -> Error:
     """The error that a FAILED record stands for."""
     if record.op == _REFUSED_PLAN or record.op >= len(plan.ops):
-        return InitError(f"skerry-init refused the plan (check {record.errno})")
+        index = record.value >> 32
+        number = record.value & 0xFFFFFFFF
+        reason = next((word for word, n in ops.REFUSALS.items() if n == number), str(number))
+        return InitError(f"skerry-init refused the plan at operation {index}: {reason}")
     return describe(plan, record.op, record.errno, record.value, record.tail, record.process)
 
 

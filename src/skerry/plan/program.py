@@ -86,7 +86,7 @@ def enter_directory(p: Plan, r: Request, root: Reg) -> None:
     """Go to cwd while still privileged, making it if it is missing; what getcwd says must be inside."""
     cwd = (r.process or {})["cwd"]
     p.step(f"enter the directory {cwd}", f"{r.pointer}/cwd", {ENOTDIR: "it is not a directory"})
-    directory = p.result("WALK", root, cwd, ops.WALK_DIRECTORY | ops.WALK_PARENT, 0o755)
+    directory = p.result("WALK", root, cwd, ops.WALK_DIRECTORY, 0o755)
     p.call("fchdir", directory)
     p.close(directory)
     # A directory outside the root, reached by a leaked fd, has no absolute path (CVE-2024-21626).
@@ -136,7 +136,7 @@ def install_filter(p: Plan, r: Request) -> None:
         # By number, for the parent to fetch: sending an fd takes calls that the filter may stop.
         p.step("hand out the seccomp listener", "/linux/seccomp/listenerPath")
         p.call("SEND", ops.FD, listener, -1)
-        p.call("RECV", ops.GO, 0, 0)
+        p.call("RECV", ops.GO, p.text(""), 0)
         p.call("close", listener)
 
 
