@@ -1,4 +1,5 @@
-"""What the tests of cgroups share: names, a pure v2 view of this host, processes to put into a cgroup."""
+"""What the tests of cgroups share: names, a pure v2 view of this host, processes to put into a
+cgroup."""
 
 import ctypes
 import os
@@ -80,7 +81,8 @@ class Child:
 
 
 def in_pure_v2(test):
-    """Run a test in a forked child where /sys/fs/cgroup is a cgroup2 mount and nothing else, as on a v2 host."""
+    """Run a test in a forked child where /sys/fs/cgroup is a cgroup2 mount and nothing else, as on
+    a v2 host."""
 
     @wraps(test)
     def run(*arguments, **keywords):

@@ -1,7 +1,8 @@
 """native/cgroup/devices.py: what the eBPF program answers, and the lines for cgroup v1.
 
-The program is run by a small interpreter of the eBPF instruction set, written from the kernel's description of it. What
-it should answer is said by an oracle that knows nothing of instructions: for each of r, w and m the last rule decides.
+The program is run by a small interpreter of the eBPF instruction set, written from the kernel's
+description of it. What it should answer is said by an oracle that knows nothing of instructions:
+for each of r, w and m the last rule decides.
 """
 
 import random
@@ -147,7 +148,9 @@ def test_any_rules_against_the_oracle(seed):
             for minor in (0, 1, 2, 3):
                 for access in ("r", "w", "m", "rw", "rwm", "wm"):
                     request = (kind, major, minor, access)
-                    assert bool(run(code, *request)) == oracle(given + defaults(), *request), request
+                    assert bool(run(code, *request)) == oracle(given + defaults(), *request), (
+                        request
+                    )
 
 
 def v1(given: list[dict], current: str = "a *:* rwm"):

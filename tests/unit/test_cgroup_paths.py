@@ -9,7 +9,8 @@ from skerry.native.cgroup import tree
 
 
 class Host:
-    """A fake host: directories below tmp as mount points, and the two tables of /proc that name them."""
+    """A fake host: directories below tmp as mount points, and the two tables of /proc that name
+    them."""
 
     def __init__(self, tmp_path):
         self.root = tmp_path
@@ -132,7 +133,10 @@ def test_v2_paths(v2, given, path):
 def test_a_mount_that_shows_a_part_of_the_hierarchy(host, root, own, expected):
     host.mount("memory", "cgroup", "memory", root=root)
     host.own = [f"1:memory:{own}"]
-    assert tree.open_cgroup(host.layout(), "x", "id").paths["memory"] == f"{host.root}/memory{expected}"
+    assert (
+        tree.open_cgroup(host.layout(), "x", "id").paths["memory"]
+        == f"{host.root}/memory{expected}"
+    )
 
 
 @pytest.mark.parametrize(

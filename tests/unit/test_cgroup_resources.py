@@ -50,7 +50,11 @@ def wanted(group, resources):
 # resources, what v1 and what v2 is told; a SpecError is written as "!pointer"; None: not asked.
 # The numbers of v2 are those of runc 1.1 (cpu.weight 39 for 1024 shares).
 CASES = [
-    ({"memory": {"limit": 64 << 20}}, [("memory.limit_in_bytes", "67108864")], [("memory.max", "67108864")]),
+    (
+        {"memory": {"limit": 64 << 20}},
+        [("memory.limit_in_bytes", "67108864")],
+        [("memory.max", "67108864")],
+    ),
     (
         {"memory": {"limit": 1000000, "swap": 3000000, "reservation": 5000}},
         [
@@ -78,7 +82,11 @@ CASES = [
     ({"memory": {"limit": 0, "swap": 0, "disableOOMKiller": False, "useHierarchy": True}}, [], []),
     ({"memory": {"swappiness": 0}}, [("memory.swappiness", "0")], "!/memory/swappiness"),
     ({"memory": {"swappiness": 101}}, "!/memory/swappiness", "!/memory/swappiness"),
-    ({"memory": {"disableOOMKiller": True}}, [("memory.oom_control", "1")], "!/memory/disableOOMKiller"),
+    (
+        {"memory": {"disableOOMKiller": True}},
+        [("memory.oom_control", "1")],
+        "!/memory/disableOOMKiller",
+    ),
     ({"memory": {"useHierarchy": False}}, [("memory.use_hierarchy", "0")], "!/memory/useHierarchy"),
     ({"memory": {"limit": 1}}, "!/memory/limit", "!/memory/limit"),
     ({"memory": {"limit": 8192, "swap": 4096}}, None, "!/memory/swap"),
@@ -159,7 +167,11 @@ CASES = [
         [("rdma.max", "mlx5_1 hca_handle=3 hca_object=0")],
     ),
     ({"unified": {"memory.high": "5"}}, "!/unified/memory.high", [("memory.high", "5")]),
-    ({"unified": {"cgroup.max.depth": "5"}}, "!/unified/cgroup.max.depth", [("cgroup.max.depth", "5")]),
+    (
+        {"unified": {"cgroup.max.depth": "5"}},
+        "!/unified/cgroup.max.depth",
+        [("cgroup.max.depth", "5")],
+    ),
     ({"unified": {"cgroup.procs": "1"}}, None, "!/unified/cgroup.procs"),
     ({"unified": {"a/../b.c": "1"}}, None, "!/unified/a~1..~1b.c"),
     ({"unified": {"..": "1"}}, None, "!/unified/.."),
@@ -217,7 +229,10 @@ def test_hybrid_takes_each_controller_where_it_is(tmp_path):
 
 def test_kernel_memory_is_a_warning(one):
     warnings = limits.check(one, {"memory": {"kernel": 5, "kernelTCP": 6}}, AT)
-    assert [text.split(":")[0] for text in warnings] == [f"{AT}/memory/kernel", f"{AT}/memory/kernelTCP"]
+    assert [text.split(":")[0] for text in warnings] == [
+        f"{AT}/memory/kernel",
+        f"{AT}/memory/kernelTCP",
+    ]
 
 
 def test_check_before_update(one, two):
@@ -248,7 +263,8 @@ def test_v2_prefers_bfq_weights(two):
 
 
 def test_controllers_are_enabled_from_the_top_down(two, tmp_path):
-    """decisions.md 31: subtree_control of every cgroup above, for the controllers that are needed."""
+    """decisions.md 31: subtree_control of every cgroup above, for the controllers that are
+    needed."""
     hold(two, "", **{"memory_max": "", "cgroup_controllers": "cpu"})
     top = tmp_path / "top" / "cgroup.subtree_control"
     top.write_text("")
@@ -258,7 +274,8 @@ def test_controllers_are_enabled_from_the_top_down(two, tmp_path):
 
 
 class Kernel:
-    """Files with rules, in place of cgroupfs.write: limit <= memsw, as mem_cgroup_resize_max has it."""
+    """Files with rules, in place of cgroupfs.write: limit <= memsw, as mem_cgroup_resize_max has
+    it."""
 
     def __init__(self, limit, memsw):
         self.now = {"memory.limit_in_bytes": limit, "memory.memsw.limit_in_bytes": memsw}
@@ -273,7 +290,9 @@ class Kernel:
         self.now = new
 
 
-@pytest.mark.parametrize("before, after", [((10, 20), (30, 40)), ((30, 40), (10, 20)), ((10, 20), (5, 50))])
+@pytest.mark.parametrize(
+    "before, after", [((10, 20), (30, 40)), ((30, 40), (10, 20)), ((10, 20), (5, 50))]
+)
 def test_dependent_values_grow_and_shrink(one, monkeypatch, before, after):
     kernel = Kernel(*(value << 20 for value in before))
     monkeypatch.setattr(cgroupfs, "write", kernel.write)
@@ -287,7 +306,9 @@ def test_what_never_fits_is_an_error_and_no_loop(one, monkeypatch):
     monkeypatch.setattr(cgroupfs, "write", kernel.write)
     hold(one, "memory", **{"memory_memsw.limit_in_bytes": "20971520"})
     writes = limits.gather(one, {"memory": {"limit": 30 << 20}, "pids": {"limit": 3}}, AT)
-    with pytest.raises(SpecError, match="refuses '31457280' for memory.limit_in_bytes: EINVAL") as caught:
+    with pytest.raises(
+        SpecError, match="refuses '31457280' for memory.limit_in_bytes: EINVAL"
+    ) as caught:
         limits.perform(one, writes)
     assert "raise swap as well" in str(caught.value)
     assert caught.value.pointer == f"{AT}/memory/limit"
@@ -306,14 +327,29 @@ def test_a_file_the_kernel_lacks(one):
     "resources, controller, file, before, expected",
     [
         ({"pids": {"limit": 7}}, "pids", "pids_max", "max\n", "max"),
-        ({"memory": {"disableOOMKiller": True}}, "memory", "memory_oom_control",
-         "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", "0"),
+        (
+            {"memory": {"disableOOMKiller": True}},
+            "memory",
+            "memory_oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+            "0",
+        ),
         ({"cpu": {"cpus": "0"}}, "cpuset", "cpuset_cpus", "\n", "\n"),
         ({"blockIO": {"weight": 20}}, "blkio", "blkio_bfq.weight", "default 100\n8:0 5\n", "100"),
-        ({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 5}]}}, "blkio",
-         "blkio_throttle.read_bps_device", "8:1 9\n8:0 77\n", "8:0 77"),
-        ({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 5}]}}, "blkio",
-         "blkio_throttle.read_bps_device", "8:1 9\n", "8:0 0"),
+        (
+            {"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 5}]}},
+            "blkio",
+            "blkio_throttle.read_bps_device",
+            "8:1 9\n8:0 77\n",
+            "8:0 77",
+        ),
+        (
+            {"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 5}]}},
+            "blkio",
+            "blkio_throttle.read_bps_device",
+            "8:1 9\n",
+            "8:0 0",
+        ),
     ],
 )
 def test_what_update_would_bring_back(one, resources, controller, file, before, expected):

@@ -8,7 +8,9 @@ from skerry.linux import mountinfo
 
 
 def test_a_line_with_every_field():
-    line = b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:7 - ext3 /dev/root rw,errors=continue"
+    line = (
+        b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:7 - ext3 /dev/root rw,errors=continue"
+    )
     mount = mountinfo.Mount(line)
     assert (mount.id, mount.parent, mount.device) == (36, 35, (98, 0))
     assert (mount.root, mount.point, mount.kind) == ("/mnt1", "/mnt2", "ext3")

@@ -97,9 +97,10 @@ def program(rules: "Sequence[Rule]", /) -> bytes:
 
     Shape   8-byte instructions, native endian.
 
-    r2 holds what is still asked for (access bits), r3 the kind, r4 and r5 the numbers. The last
-    rule is asked first: an allowing rule takes its bits from r2 and permits when none is left, a
-    denying rule refuses when it finds one.
+    r2 holds what is still asked for (access bits), r3 the kind. The last rule is asked first: an
+    allowing rule takes its bits from r2 and permits when none is left, a denying rule refuses when
+    it finds one. The numbers are loaded anew for each test: a register that is known to be 5 after
+    one rule would make the verifier walk all others once more, and it gives up at some hundreds.
     """
     start = max((index for index, rule in enumerate(rules) if rule.is_total()), default=-1)
     code = [
@@ -107,8 +108,6 @@ def program(rules: "Sequence[Rule]", /) -> bytes:
         bpf.shift_right(2, 16),
         bpf.load_word(3, 1, 0),
         bpf.mask(3, 0xFFFF),
-        bpf.load_word(4, 1, 4),
-        bpf.load_word(5, 1, 8),
     ]
     for rule in reversed(rules[start + 1 :]):
         code.append(_compile(rule))
@@ -121,17 +120,14 @@ def _compile(rule: Rule, /) -> bytes:
         body = bpf.mask(2, ~rule.access) + bpf.jump_unless_equal(2, 0, 2) + bpf.leave(1)
     else:
         body = bpf.jump_if_any_bit(2, rule.access, 1) + bpf.jump(2) + bpf.leave(0)
-    # the tests are put before the body from the last to the first, so each knows how far the rule's
-    # end is
-    for register, wanted in ((5, rule.minor), (4, rule.major), (3, _kind_wanted(rule))):
+    # the tests are put before the body from the last to the first: each skips what it stands before
+    for offset, wanted in ((8, rule.minor), (4, rule.major)):
         if wanted != ANY:
             skip = len(body) // bpf.INSTRUCTION_BYTES
-            body = bpf.jump_unless_equal(register, wanted, skip) + body
+            body = bpf.load_word(4, 1, offset) + bpf.jump_unless_equal(4, wanted, skip) + body
+    if rule.kinds != _KINDS["a"]:
+        body = bpf.jump_unless_equal(3, rule.kinds, len(body) // bpf.INSTRUCTION_BYTES) + body
     return body
-
-
-def _kind_wanted(rule: Rule, /) -> int:
-    return ANY if rule.kinds == _KINDS["a"] else rule.kinds
 
 
 def v1_lines(rules: "Sequence[Rule]", current: str, /) -> list[tuple[str, str, str]]:

@@ -55,7 +55,11 @@ def _freeze_v1(file: str, limit: float, /) -> bool:
 
 def _freeze_v2(path: str, limit: float, /) -> bool:
     """The kernel says POLLPRI on cgroup.events when the last process has stopped."""
-    fd = posix.open(f"{path}/cgroup.events", posix.O_RDONLY | posix.O_CLOEXEC)
+    events = f"{path}/cgroup.events"
+    try:
+        fd = posix.open(events, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError("open", events, error.errno or 0) from None
     try:
         poll = select.poll()
         poll.register(fd, select.POLLPRI)
@@ -66,6 +70,10 @@ def _freeze_v2(path: str, limit: float, /) -> bool:
                 return False
             poll.poll(left * 1000)
         return True
+    except KernelError:
+        raise
+    except OSError as error:
+        raise KernelError("read", events, error.errno or 0) from None
     finally:
         posix.close(fd)
 

@@ -170,7 +170,8 @@ class Cgroup:
         for line in cgroupfs.read_or(f"/proc/{pid}/cgroup").split("\n"):
             path = self.unified + line[3:]
             if top and line.startswith("0::") and path.startswith(f"{top}/") and ".." not in path:
-                return Cgroup(self.kind, {**self.paths, "": path}, [], self.unified)
+                paths = {name: path if old == top else old for name, old in self.paths.items()}
+                return Cgroup(self.kind, paths, [], self.unified)
         return self
 
     # limits

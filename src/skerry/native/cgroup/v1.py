@@ -169,7 +169,7 @@ def page_limits(limits: "list[dict[str, Any]]", pointer: str, word: str, /) -> l
     for index, entry in enumerate(limits):
         size, value = entry["pageSize"], entry["limit"]
         at = f"{pointer}/{index}"
-        if "/" in size:
+        if size[-2:] not in ("KB", "MB", "GB") or not size[:-2].isdigit():
             raise SpecError(f"{at}/pageSize", f"{size!r} is no page size")
         writes.append(Write("hugetlb", f"hugetlb.{size}.{word}", value, f"{at}/pageSize"))
         reserved = f"hugetlb.{size}.rsvd.{word}"
