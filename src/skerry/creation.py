@@ -143,6 +143,18 @@ def inherited_fds(preserve: int) -> "tuple[int, list[str]]":
     return preserve + int(count), [f"LISTEN_FDS={int(count)}", "LISTEN_PID=1"]
 
 
+def user_name(uid: int) -> str:
+    """Who owns the state directory: a name, or `#<uid>` without one (docs/lifecycle.md 136)."""
+    if uid == 0:
+        return "root"
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
 def _options(spec: dict, wishes: Wishes, bundle: str, terminal: bool) -> Options:  # type: ignore[type-arg]  # noqa: FBT001
     options = Options()
     options.stdio = wishes.stdio
@@ -177,7 +189,7 @@ def _record(
         rootfs = paths.absolute(root if root.startswith("/") else f"{bundle}/{root}")
     return {
         "ID": id,
-        "Owner": wishes.owner,
+        "Owner": wishes.owner or user_name(posix.geteuid()),
         "SandboxID": place.sandbox_id,
         "HostID": place.host_id,
         "IsHost": place.is_host,

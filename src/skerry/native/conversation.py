@@ -68,7 +68,13 @@ class Conversation:
         rest = max(0, int((self._deadline - time.monotonic()) * 1000) + 1)
         if not self._poller.poll(rest):
             raise EngineError(f"cannot {self._what}: no answer within {self._limit_s} s")
-        data, fds = recv_with_fds(self._sock, _RECORD_LIMIT_BYTES)
+        try:
+            data, fds = recv_with_fds(self._sock, _RECORD_LIMIT_BYTES)
+        except KernelError as error:
+            if error.errno != errno.ECONNRESET:
+                raise
+            # It ended without reading our last word; what it had said before is still there.
+            data, fds = recv_with_fds(self._sock, _RECORD_LIMIT_BYTES)
         if len(data) < _RECORD.size:
             return None
         return Record(data, fds[0] if fds else -1)

@@ -7,14 +7,13 @@ Never:   guesses; the step, its pointer and its hints come from the plan.
 
 from skerry.errors import Error, HookError, InitError, errno_text
 from skerry.native.conversation import Record
+from skerry.plan import ops
 from skerry.plan.build import Plan
-
-_REFUSED_PLAN = 0xFFFFFFFF
 
 
 def explain(plan: Plan, record: Record) -> Error:
     """The error that a FAILED record stands for."""
-    if record.op == _REFUSED_PLAN or record.op >= len(plan.ops):
+    if record.op >= len(plan.ops):
         index = record.value >> 32
         number = record.value & 0xFFFFFFFF
         reason = next((word for word, n in ops.REFUSALS.items() if n == number), str(number))

@@ -14,6 +14,7 @@ from skerry.plan.build import Data, Plan, Reg
 from skerry.plan.identity import (
     drop_bounding,
     own_stdio,
+    reset_affinity,
     set_capabilities,
     set_limits,
     set_no_new_privs,
@@ -101,6 +102,7 @@ def become_user(p: Plan, r: Request, program: Program) -> "Reg":
     set_no_new_privs(p, r)
     own_stdio(p, r)
     set_limits(p, r)
+    reset_affinity(p)
     late_filter = bool((r.process or {}).get("noNewPrivileges"))
     if not late_filter:
         install_filter(p, r)  # without no_new_privs it takes CAP_SYS_ADMIN, which goes next
