@@ -57,17 +57,18 @@ static int64_t perform(const struct op *op, const uint64_t *args, uint64_t *valu
 		return op_signals();
 	case OP_FIND:
 		return op_find(&plan, args, value);
+	case OP_HOOK:
+		return op_hook(&plan, args);
 	case OP_GATE:
 		return op_gate(&plan, args, value);
 	case OP_CLOSE:
 		return op_close(args, op->arguments);
+	case OP_COPYTREE:
+		return op_copytree(args);
 	case OP_PARK:
 		return op_park(value);
 	case OP_WAIT:
 		return op_wait(args);
-	case OP_HOOK:
-	case OP_COPYTREE:
-		return -ENOSYS;
 	default: /* GOTO and BRANCH do nothing but choose where to go on */
 		return 0;
 	}

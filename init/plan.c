@@ -77,11 +77,10 @@ static int is_width(uint64_t width)
 
 static int is_walk(uint64_t flags)
 {
-	uint64_t what = flags & (WALK_DIRECTORY | WALK_FILE | WALK_PARENT);
+	const uint64_t both = WALK_DIRECTORY | WALK_FILE;
 
-	if (flags >= WALK_NOFOLLOW << 1 || (what & (what - 1)) != 0)
-		return 0;
-	return what != 0 || (flags & WALK_EXISTING) != 0;
+	return flags < WALK_NOFOLLOW << 1 && (flags & ~(uint64_t)WALK_NOFOLLOW) != 0 &&
+	       (flags & both) != both;
 }
 
 /* What the numbers among the arguments must satisfy; lengths in registers are looked at when they are known. */
@@ -99,6 +98,8 @@ static int check_numbers(const struct plan *plan, const struct op *op)
 	case OP_SEND:
 		return args[0] <= UINT32_MAX;
 	case OP_RECV:
+		if (op->kinds[1] == KIND_NUMBER)
+			return args[0] <= UINT32_MAX && args[1] == 0 && args[2] == 0;
 		return args[0] <= UINT32_MAX && args[2] <= RECORD_LIMIT_BYTES &&
 		       fits_writing(plan, args[1], args[2]);
 	case OP_WRITE:
@@ -120,13 +121,19 @@ static int is_jump(const struct op *op)
 	return op->code == OP_GOTO || op->code == OP_BRANCH || op->fail == FAIL_JUMP;
 }
 
+/* Jumps do not fail, and what a hook leaves behind is only good for the end. */
+static int is_always_fatal(uint16_t code)
+{
+	return code == OP_GOTO || code == OP_BRANCH || code == OP_HOOK;
+}
+
 static uint64_t check_failure(const struct plan *plan, const struct op *op, uint32_t index)
 {
 	unsigned seen_end = 0;
 
 	if (op->fail > FAIL_JUMP)
 		REFUSE(FAIL);
-	if (op->fail != FAIL_FATAL && (op->code == OP_GOTO || op->code == OP_BRANCH))
+	if (op->fail != FAIL_FATAL && is_always_fatal(op->code))
 		REFUSE(FAIL);
 	for (unsigned i = 0; i < ERRNOS; i++) {
 		uint16_t number = op->errnos[i];

@@ -40,10 +40,10 @@ static int64_t make_component(const struct walk *walk, int64_t parent, const cha
 {
 	int64_t fd;
 
-	if (!last || (walk->flags & WALK_PARENT))
-		return call3(NR_mkdirat, parent, name, 0755);
-	if (walk->flags & WALK_DIRECTORY)
+	if (last && (walk->flags & WALK_DIRECTORY))
 		return call3(NR_mkdirat, parent, name, walk->mode);
+	if (!last || !(walk->flags & WALK_FILE))
+		return call3(NR_mkdirat, parent, name, 0755);
 	fd = RETRY(call4(NR_openat, parent, name,
 			 O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
 			 walk->mode));
@@ -141,10 +141,10 @@ static int64_t check_type(const struct walk *walk, int64_t fd)
 		return error;
 	if ((walk->flags & WALK_NOFOLLOW) && S_ISLNK(status.stx_mode))
 		return -ELOOP;
+	if (walk->flags & WALK_FILE)
+		return S_ISDIR(status.stx_mode) ? -EISDIR : 0;
 	if ((walk->flags & (WALK_DIRECTORY | WALK_PARENT)) && !S_ISDIR(status.stx_mode))
 		return -ENOTDIR;
-	if ((walk->flags & WALK_FILE) && S_ISDIR(status.stx_mode))
-		return -EISDIR;
 	return 0;
 }
 

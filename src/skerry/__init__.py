@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from skerry.errors import Error as Error
     from skerry.paths import VERSION as __version__
 
-# public name -> (module that holds it, its name there)
-_PUBLIC = {
-    "Container": ("skerry.container", "Container"),
-    "Process": ("skerry.container", "Process"),
-    "open_store": ("skerry.container", "open_store"),
-    "Error": ("skerry.errors", "Error"),
-    "__version__": ("skerry.paths", "VERSION"),
-}
-
 __all__ = ["Container", "Error", "Process", "__version__", "open_store"]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'skerry' has no attribute {name!r}")
-    module, inner = _PUBLIC[name]
-    return getattr(__import__(module, fromlist=(inner,)), inner)
+    if name == "__version__":
+        from skerry.paths import VERSION
+
+        return VERSION
+    if name == "Error":
+        from skerry.errors import Error
+
+        return Error
+    if name in __all__:
+        from skerry import container
+
+        return getattr(container, name)
+    raise AttributeError(f"module 'skerry' has no attribute {name!r}")
 
 
 def __dir__() -> "list[str]":

@@ -7,9 +7,11 @@ Source:  the formats of plan/ops.py; nothing of plan/build.py, so that a mistake
 import fcntl
 import os
 import platform
+import select
 import socket
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 from skerry.linux import abi
@@ -165,6 +167,16 @@ def sealed(data: bytes, seals: int = SEALS) -> int:
     os.write(fd, data)
     fcntl.fcntl(fd, F_ADD_SEALS, seals)
     return fd
+
+
+def eventually(condition) -> bool:
+    """Poll what cannot be waited for, up to the deadline."""
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        select.select([], [], [], 0.005)
+    return True
 
 
 class Record:

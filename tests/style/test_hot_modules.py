@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -55,15 +56,21 @@ with open(sys.argv[1], "w") as report:
 
 
 def python(script, *words):
-    """Run a script in an interpreter like the launcher's; return what it wrote to 1 and 2."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-c", script, *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return done.stdout, done.stderr
+    """Run a script in an interpreter like the launcher's; return what it wrote to 1 and 2.
+
+    Into files: a container that stays holds its caller's descriptors, and a pipe would never end.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-B", "-c", script, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            timeout=60,
+        )
+        out.seek(0)
+        err.seek(0)
+        return out.read(), err.read()
 
 
 def surplus(modules):
@@ -113,7 +120,7 @@ def box(tmp_path):
 
     call("spec", "--bundle", str(bundle))
     spec = json.loads((bundle / "config.json").read_bytes())
-    spec["process"].update(terminal=False, args=["sh", "-c", "read x < /proc/self/fd/0; exit 0"])
+    spec["process"].update(terminal=False, args=["sh", "-c", "read x; exit 0"])
     # What this host may refuse is not what is tested here.
     spec["process"].pop("rlimits", None)
     (bundle / "config.json").write_text(json.dumps(spec))

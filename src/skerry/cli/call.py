@@ -43,9 +43,9 @@ class Call:
         self.general = general
         self.log = log
         self.verb = ""
-        self.table: "Verb | None" = None
-        self.options: "dict[str, Any]" = {}
-        self.words: "list[str]" = []
+        self.table: Verb | None = None
+        self.options: dict[str, Any] = {}
+        self.words: list[str] = []
 
     def id(self) -> str:
         return check_id(self.words[0])
@@ -59,7 +59,7 @@ class Call:
         from skerry.container import Container
 
         id = self.id()
-        return Container.load(self.store(), id)
+        return Container.load(self.store(), id, log=self.log)
 
 
 def from_here(path: str, /) -> str:

@@ -5,7 +5,7 @@ Source:  runc create; lifecycle.md D.
 Never:   waits for the container.
 """
 
-from skerry.cli.creation import OPTIONS, create
+from skerry.cli.creation import OPTIONS, create_container
 from skerry.cli.options import Verb
 
 TYPE_CHECKING = False
@@ -25,5 +25,5 @@ VERB = Verb(
 
 
 def main(call: "Call") -> int:
-    create(call, detach=True)
+    create_container(call, detach=True)
     return 0

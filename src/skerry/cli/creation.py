@@ -49,7 +49,7 @@ OPTIONS = (
 )
 
 
-def create(call: "Call", *, detach: bool) -> "Container":
+def create_container(call: "Call", *, detach: bool) -> "Container":
     """Make the container that the words and options ask for; its program does not run yet."""
     from skerry.container import Container
 

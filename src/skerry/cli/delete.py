@@ -6,7 +6,7 @@ Never:   knows what a container is made of.
 """
 
 from skerry.cli.options import Option, Verb
-from skerry.errors import NoSuchKey, NotFound
+from skerry.errors import NoSuchKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,16 +30,14 @@ VERB = Verb(
 
 
 def main(call: "Call") -> int:
-    force = call.options["force"]
+    from skerry.container import delete
+
+    store, id, force = call.store(), call.id(), call.options["force"]
     try:
-        call.container().delete(force=force)
-    except NotFound:
-        if not force:
-            raise
+        delete(store, id, force=force, log=call.log)
     except NoSuchKey:
-        # An id without state: its creator died in its first step. There is nothing but the id
-        # (lifecycle 114).
-        call.store().remove(call.id())
-        if not force:
-            raise
+        # An id without a record: its creator died in its first step. The id goes, and the exit code
+        # says that there was no container (lifecycle 114).
+        delete(store, id, force=True, log=call.log)
+        raise
     return 0

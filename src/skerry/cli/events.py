@@ -1,6 +1,6 @@
 """skerry events: print what a container uses, at intervals, and its out-of-memory events.
 
-Runs in: events.   Imports: errors, jsonio, state.status, cli.options, cli.output; the core.
+Runs in: events.   Imports: errors, jsonio, cli.options, cli.output; the core.
 Source:  runc events; Go's time.ParseDuration; lifecycle.md P.
 Never:   reads a cgroup itself.
 """
@@ -9,7 +9,6 @@ from skerry.cli.options import Option, Verb
 from skerry.cli.output import write_out
 from skerry.errors import UsageError
 from skerry.jsonio import dumps
-from skerry.state.status import check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ def main(call: "Call") -> int:
     container = call.container()
     if interval_s <= 0:
         raise UsageError("duration interval must be greater than 0")
-    check("events", container.status(), container.id)
     for event in watch(container, interval_s=interval_s, stats_only=call.options["stats"]):
         write_out((dumps(event) + b"\n").decode())
     return 0

@@ -52,18 +52,18 @@ def main(call: "Call") -> int:
         return 0
     if form not in ("table", "json"):
         raise UsageError("invalid format option")
-    states = [state for id in sorted(store.ids()) if (state := _state(store, id))]
+    states = [state for id in sorted(store.ids()) if (state := _state(call, store, id))]
     # Go prints an empty list as null, and that is what engines have been reading.
     write_out(table(states) if form == "table" else (dumps(states or None) + b"\n").decode())
     return 0
 
 
-def _state(store: "Store", id: str) -> "dict[str, Any]":
+def _state(call: "Call", store: "Store", id: str) -> "dict[str, Any]":
     """The state of one container; empty if there is none to show."""
     from skerry.container import Container
 
     try:
-        container = Container.load(store, id)
+        container = Container.load(store, id, log=call.log)
     except NotFound:
         return {}
     except Error as error:
@@ -81,14 +81,14 @@ def _state(store: "Store", id: str) -> "dict[str, Any]":
 def _without_status(container: "Container") -> "dict[str, Any]":
     record = container.record
     return {
-        "ociVersion": record.get("OciVersion", ""),
+        "ociVersion": record.get("OciVersion") or "",
         "id": container.id,
         "pid": 0,
         "status": "",
-        "bundle": record["Bundle"],
-        "rootfs": record["Rootfs"],
-        "created": record["Created"],
-        "owner": record["Owner"],
+        "bundle": record.get("Bundle") or "",
+        "rootfs": record.get("Rootfs") or "",
+        "created": record.get("Created") or "",
+        "owner": record.get("Owner") or "",
     }
 
 

@@ -163,7 +163,7 @@ def parse(
         name: option for option in (*options, HELP) for name in (option.name, option.letter) if name
     }
     values = {option.name: option.default for option in (*options, HELP)}
-    left: "list[str]" = []
+    left: list[str] = []
     position = 0
     while position < len(words):
         word = words[position]

@@ -66,7 +66,7 @@ class Terminal:
         self._input_open = self._output_open = True
         self._line_begins = True
         self._sink = _own_sink()
-        self._saved: "list[Any] | None" = None
+        self._saved: list[Any] | None = None
         posix.set_blocking(master, False)
         self.resize()
 
@@ -107,7 +107,7 @@ class Terminal:
 
     def wanted(self) -> "dict[int, int]":
         """What the relay waits for now: descriptor -> events of poll."""
-        wanted: "dict[int, int]" = {}
+        wanted: dict[int, int] = {}
         if self._output:
             wanted[self._sink] = select.POLLOUT
         elif self._output_open:

@@ -130,7 +130,7 @@ def main(call: "Call") -> int:
 
 def resources(options: "dict[str, Any]", /) -> "dict[str, Any]":
     """The resources object that the options stand for, with only what was given."""
-    result: "dict[str, Any]" = {}
+    result: dict[str, Any] = {}
     for name, (section, key, read) in LIMITS.items():
         text = options[name]
         if not text:

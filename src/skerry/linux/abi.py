@@ -73,7 +73,6 @@ SYSCALLS = {
     "read": (0, 63),
     "mmap": (9, 222),
     "rt_sigaction": (13, 134),
-    "rt_sigprocmask": (14, 135),
     "rt_sigtimedwait": (128, 137),
     "sendfile": (40, 71),
     "sendmsg": (46, 211),
@@ -88,9 +87,7 @@ SYSCALLS = {
     "readlinkat": (267, 78),
     "faccessat": (269, 48),
     "ppoll": (271, 73),
-    "signalfd4": (289, 74),
     "pipe2": (293, 59),
-    "statx": (332, 291),
     "faccessat2": (439, 439),
 }
 

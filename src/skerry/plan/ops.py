@@ -59,9 +59,9 @@ OPS = {
                "the plan branches where processes part"),
     "SEND": (5, "kind value fd", "send a record, with the fd unless it is negative (then by a plain write)",
              "a control message holds lengths and pointers that the kernel rewrites"),
-    "RECV": (6, "kind data capacity", "wait for a record of the kind (another one is EPROTO); copy what follows it to data, "
-             "and a zero byte where there is room (more than capacity is EMSGSIZE); register = value; end of file or ABORT "
-             "ends the process with status 1", "waiting and checking is a loop"),
+    "RECV": (6, "kind room capacity", "wait for a record of the kind (another one is EPROTO); copy what follows it to the room "
+             "in the data, and a zero byte if one more fits (more than capacity is EMSGSIZE; a room of 0 takes nothing); "
+             "register = value; end of file or ABORT ends the process with status 1", "waiting and checking is a loop"),
     "WRITE": (7, "fd data length", "write all in one call; a short write is EIO", "a system call may write less than asked"),
     "WALK": (8, "root path flags mode", "register = O_PATH fd of the path below root, resolved in root without magic "
              "links; makes what is missing as WALK says (mode less the umask), and where a link leads nowhere what it names "
@@ -76,7 +76,7 @@ OPS = {
              "and may be executed by the effective ids; else EACCES if one was there, else ENOENT; where a filter denies "
              "the question the path is taken", "remembering the better error is a loop"),
     "HOOK": (13, "path argv envp state length timeout_ms", "run a program in its own process group with the state on its "
-             "stdin, wait, kill the group at the timeout (0: none; ETIMEDOUT); a status other than 0 is fatal: FAILED carries "
+             "stdin, wait, kill the group at the timeout (0: none; ETIMEDOUT); always FATAL, a status other than 0 too: FAILED carries "
              "errno 0 (or ETIMEDOUT, or execve's), the wait status as value, and the first 512 bytes of output follow it",
              "fork, exec, poll and kill with a clock"),
     "GATE": (14, "fd signalfd", "wait for a datagram with one fd; answer + on it; register = the fd; failures are reported "
@@ -94,7 +94,7 @@ OPS = {
 
 # name of an argument -> the kinds it may have; what is not named here is NUMBER or REGISTER
 PLACES = {
-    "data": (DATA,), "path": (DATA,), "list": (DATA,), "argv": (DATA,), "envp": (DATA,), "state": (DATA,),
+    "data": (DATA,), "room": (NUMBER, DATA), "path": (DATA,), "list": (DATA,), "argv": (DATA,), "envp": (DATA,), "state": (DATA,),
     "kind": (NUMBER,), "width": (NUMBER,), "comparison": (NUMBER,), "capacity": (NUMBER,), "flags": (NUMBER,),
     "mode": (NUMBER,), "count": (NUMBER,), "type": (NUMBER,), "fsmagic": (NUMBER,),
 }
@@ -147,13 +147,13 @@ CODES = {name: row[0] for name, row in OPS.items()}
 EQ, NE, LT = 0, 1, 2
 COMPARISONS = {"EQ": EQ, "NE": NE, "LT": LT}
 
-# WALK flags: one of DIRECTORY, FILE, PARENT or EXISTING at least. Missing directories on the way are made, mode 0755,
-# unless EXISTING. A path that ends in nothing but . or .. names a directory.
+# WALK flags: one of DIRECTORY, FILE, PARENT and EXISTING at least, and not both of the first two. Missing directories
+# on the way are made, mode 0755, unless EXISTING.
 WALK_DIRECTORY, WALK_FILE, WALK_PARENT, WALK_EXISTING, WALK_NOFOLLOW = 1, 2, 4, 8, 16
 WALK = {
     "DIRECTORY": WALK_DIRECTORY,  # the last component is a directory; make it if missing
     "FILE": WALK_FILE,  # the last component is anything but a directory; make an empty regular file if missing
-    "PARENT": WALK_PARENT,  # the path names a directory and every missing part of it is made (mode 0755)
+    "PARENT": WALK_PARENT,  # alone: a directory as well, made with mode 0755; with one of those: nothing more
     "EXISTING": WALK_EXISTING,  # make nothing; ENOENT if missing; with neither DIRECTORY nor FILE any type will do
     "NOFOLLOW": WALK_NOFOLLOW,  # a symbolic link as last component is ELOOP
 }

@@ -11,6 +11,7 @@ class Request:
 
     machine          `x86_64` or `aarch64`
     id               the container's id
+    bundle           absolute path of the bundle
     spec             the spec, validated; `process` the process to start (exec: not the spec's)
     rootfs_path      absolute; ignored where `layers` are given
     layers           [] or (lower directories, topmost first; then the scratch directory)
@@ -38,7 +39,7 @@ class Request:
     """
 
     __slots__ = (
-        "machine", "id", "spec", "process", "rootfs_path", "layers", "preserve", "extra_env",
+        "machine", "id", "bundle", "spec", "process", "rootfs_path", "layers", "preserve", "extra_env",
         "console", "stdio_owner", "sources", "cgroup_version", "cgroup_mounts", "device_program",
         "seccomp", "last_cap", "limits", "join", "shared_parent", "full_mounts", "no_pivot",
         "new_keyring", "kcore", "pointer", "join_user", "state_bytes",
@@ -47,6 +48,7 @@ class Request:
     def __init__(self, machine: str, id: str, spec: dict, process: "dict | None") -> None:  # type: ignore[type-arg]
         self.machine = machine
         self.id = id
+        self.bundle = ""
         self.spec = spec
         self.process = process
         self.pointer = "/process"

@@ -71,9 +71,6 @@ class Core:
             def ids(self):
                 return list(core.known)
 
-            def remove(self, id):
-                core.call("remove", id)
-
         def open_store(root):
             core.root = root
             return Store()
@@ -91,7 +88,7 @@ class Core:
                 return cls(id)
 
             @classmethod
-            def load(cls, store, id):
+            def load(cls, store, id, *, log):
                 core.call("load", id)
                 if id not in core.known:
                     raise NotFound(id)
@@ -133,12 +130,21 @@ class Core:
         Container.pidfd = property(lambda self: core.pidfd)
         Container.wait = lambda self: core.call("wait") or 0
 
+        def delete(store, id, *, force, log):
+            core.call("delete by id", id, force=force)
+            if id not in core.known and not force:
+                raise NotFound(id)
+
         def watch(container, *, interval_s, stats_only=False):
             core.call("watch", interval_s=interval_s, stats_only=stats_only)
             yield {"type": "stats", "id": container.id, "data": {"pids": {"current": 1}}}
 
         for module, names in {
-            "skerry.container": {"Container": Container, "open_store": open_store},
+            "skerry.container": {
+                "Container": Container,
+                "open_store": open_store,
+                "delete": delete,
+            },
             "skerry.events": {"watch": watch},
         }.items():
             fake = types.ModuleType(module)

@@ -142,7 +142,6 @@ def test_no_command(core, skerry):
 
 def test_process_file_wins(core, skerry, tmp_path):
     """lifecycle 95: the words after the id are ignored."""
-    pytest.importorskip("skerry.spec.load")
     file = tmp_path / "process.json"
     file.write_text('{"args": ["id"], "cwd": "/", "user": {"uid": 1, "gid": 2}, "terminal": false}')
     process = processed(core, skerry, "--process", str(file), "--tty", "c1", "ignored")

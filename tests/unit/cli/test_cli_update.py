@@ -102,7 +102,6 @@ def test_kernel_memory_warns(core, skerry):
 @pytest.mark.parametrize("form", [["--resources", "FILE"], ["--resources=FILE"], ["-r", "FILE"]])
 def test_file_wins(core, skerry, tmp_path, form):
     """podman writes --resources=<file>."""
-    pytest.importorskip("skerry.spec.load")
     file = tmp_path / "r.json"
     file.write_text(json.dumps({"pids": {"limit": 5}}))
     words = [word.replace("FILE", str(file)) for word in form]

@@ -6,7 +6,15 @@ import os
 import pytest
 from fake_core import PROCESS, STATE, state_error
 
-from skerry.errors import AlreadyExists, Error, KernelError, NoSuchKey, NotFound, SpecError
+from skerry.errors import (
+    AlreadyExists,
+    Error,
+    KernelError,
+    NoSuchKey,
+    NotFound,
+    ReleaseError,
+    SpecError,
+)
 
 CREATE_DEFAULTS = {
     "owner": "",
@@ -109,7 +117,7 @@ class TestRun:
         assert skerry("run", "c1") == (7, "", "")
         assert core.names() == ["create", "start", "wait", "delete"]
         assert core.options_of("create")["detach"] is False
-        assert core.options_of("delete") == {}
+        assert core.options_of("delete") == {"force": False}
 
     def test_keep(self, core, skerry):
         assert skerry("run", "--keep", "c1")[0] == 0
@@ -127,6 +135,14 @@ class TestRun:
         assert skerry("run", *flags, "c1") == (1, "", "skerry run failed: cannot execute x\n")
         assert core.names() == ["create", "start", "delete"]
         assert core.options_of("delete") == {"force": True}
+
+    def test_error_of_the_start_is_the_one_told(self, core, skerry):
+        """lifecycle 49"""
+        core.answers.update(start=Error("cannot execute x"), delete=Error("busy"))
+        code, _, err = skerry("run", "c1")
+        assert code == 1
+        assert "level=warning" in err.splitlines()[0] and "busy" in err.splitlines()[0]
+        assert err.splitlines()[1] == "skerry run failed: cannot execute x"
 
     def test_failed_removal_is_a_warning(self, core, skerry):
         """lifecycle 92"""
@@ -149,19 +165,16 @@ class TestKill:
     )
     def test_kill(self, core, skerry, words, signal, all):
         """lifecycle 106, 107"""
-        pytest.importorskip("skerry.linux.signals")
         assert skerry("kill", *words) == (0, "", "")
         assert core.calls[-1] == ("kill", (signal,), {"all": all})
 
     def test_unknown_signal(self, core, skerry):
         """lifecycle 107"""
-        pytest.importorskip("skerry.linux.signals")
         assert skerry("kill", "c1", "SIGNOPE") == (1, "", 'unknown signal "SIGNOPE"\n')
         assert "kill" not in core.names()
 
     def test_stopped(self, core, skerry):
         """lifecycle 108"""
-        pytest.importorskip("skerry.linux.signals")
         core.answers["kill"] = state_error("container not running")
         assert skerry("kill", "c1") == (1, "", "container not running\n")
 
@@ -170,10 +183,7 @@ class TestDelete:
     def test_delete(self, core, skerry):
         assert skerry("delete", "c1") == (0, "", "")
         assert skerry("delete", "c1", "-f") == (0, "", "")
-        assert [options for name, _, options in core.calls if name == "delete"] == [
-            {"force": False},
-            {"force": True},
-        ]
+        assert [options for _, _, options in core.calls] == [{"force": False}, {"force": True}]
 
     def test_unknown_id(self, core, skerry):
         """lifecycle 114"""
@@ -182,11 +192,22 @@ class TestDelete:
         assert skerry("delete", "--force", "nope") == (0, "", "")
 
     def test_id_without_state(self, core, skerry):
-        """lifecycle 114: the id is removed; the exit code says whether that was asked for."""
-        core.answers["load"] = NoSuchKey("c1", "state")
+        """lifecycle 114: the id is removed; the exit code says that there was no container."""
+
+        def load():
+            if core.calls[-1][2] == {"force": False}:
+                raise NoSuchKey("c1", "state")
+
+        core.during["delete by id"] = load
         assert skerry("delete", "c1") == (1, "", "state 'state' is not present for ID 'c1'\n")
+        assert [options for _, _, options in core.calls] == [{"force": False}, {"force": True}]
         assert skerry("delete", "-f", "c1") == (0, "", "")
-        assert core.names() == ["load", "remove"] * 2
+
+    def test_stopped_with_a_failed_release(self, core, skerry):
+        """lifecycle 119"""
+        core.answers["delete by id"] = ReleaseError(["busy", "gone"])
+        text = "failed to release one or more container resources: busy; gone\n"
+        assert skerry("delete", "c1") == (1, "", text)
 
 
 class TestState:
@@ -351,7 +372,7 @@ class TestEvents:
 
     def test_stopped(self, core, skerry):
         """lifecycle P"""
-        core.answers["status"] = "stopped"
+        core.answers["watch"] = state_error("container with id c1 is not running")
         assert skerry("events", "c1") == (1, "", "container with id c1 is not running\n")
 
     @pytest.mark.parametrize(
@@ -380,7 +401,6 @@ class TestEvents:
 class TestSpec:
     def test_writes_and_never_overwrites(self, skerry, tmp_path):
         """lifecycle P"""
-        pytest.importorskip("skerry.spec.defaults")
         assert skerry("spec", "--bundle", str(tmp_path)) == (0, "", "")
         config = tmp_path / "config.json"
         assert json.loads(config.read_bytes())["process"]["args"] == ["sh"]
@@ -393,13 +413,11 @@ class TestSpec:
         assert config.read_text() == "mine"
 
     def test_missing_directory(self, skerry):
-        pytest.importorskip("skerry.spec.defaults")
         code, out, err = skerry("spec", "-b", "/nonexistent")
         assert (code, out) == (1, "")
         assert "no such file or directory" in err
 
     def test_features(self, skerry):
-        pytest.importorskip("skerry.spec.features")
         code, out, _ = skerry("features")
         assert code == 0 and "ociVersionMax" in json.loads(out)
 
