@@ -8,7 +8,6 @@ Never:   loads a filter into this process.
 import posix
 
 from skerry.errors import EngineError, errno_text
-from skerry.linux import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,17 +98,23 @@ class Compiled:
         self.last = last
 
 
+def _library() -> "CDLL":
+    from skerry.linux import libc
+
+    return libc.library(LIBRARY, package=PACKAGE)
+
+
 def version() -> "tuple[int, int, int]":
     import ctypes
 
-    address = libc.library(LIBRARY, package=PACKAGE).seccomp_version()
+    address = _library().seccomp_version()
     major, minor, micro = (ctypes.c_uint * 3).from_address(address)
     return major, minor, micro
 
 
 def supported_architectures() -> "list[str]":
     """The names of the table that the installed library knows."""
-    library = libc.library(LIBRARY, package=PACKAGE)
+    library = _library()
     return [name for name, word in ARCHITECTURES.items() if library.seccomp_arch_resolve_name(word)]
 
 
@@ -127,7 +132,7 @@ def compile_filter(
             out, for libseccomp refuses it.
     Errors  EngineError; the library's verdict.
     """
-    library = libc.library(LIBRARY, package=PACKAGE)
+    library = _library()
     context = library.seccomp_init(default)
     if not context:
         raise EngineError("cannot make a seccomp filter: libseccomp refuses the default action")
