@@ -241,7 +241,7 @@ BAD: list[tuple[str, object, str | None]] = [
     (f"{S}/defaultAction", "SCMP_ACT_NOTIFY", None),
     (f"{S}/defaultAction", "SCMP_ACT_KILL", f"{S}/defaultErrnoRet"),
     (f"{S}/defaultAction", "SCMP_ACT_ALLOW", f"{S}/defaultErrnoRet"),
-    (f"{S}/defaultErrnoRet", 4096, None),
+    (f"{S}/defaultErrnoRet", 4095, None),
     (f"{S}/defaultErrnoRet", "EPERM", None),
     (f"{S}/architectures/1", "SCMP_ARCH_Z80", None),
     (f"{S}/flags/0", "SECCOMP_FILTER_FLAG_NEW_LISTENER", None),

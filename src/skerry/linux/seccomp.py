@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 LIBRARY, PACKAGE = "libseccomp.so.2", "libseccomp2 (Debian) or libseccomp (Fedora)"
 
-# name -> (value, largest number that can ride in its low bits; 0: none can)
+# name -> (value, largest number that libseccomp lets ride in its low bits; 0: none can)
 ACTIONS = {
     "SCMP_ACT_KILL": (0x00000000, 0),
     "SCMP_ACT_KILL_THREAD": (0x00000000, 0),
     "SCMP_ACT_KILL_PROCESS": (0x80000000, 0),
     "SCMP_ACT_TRAP": (0x00030000, 0),
-    "SCMP_ACT_ERRNO": (0x00050000, 4095),
+    "SCMP_ACT_ERRNO": (0x00050000, 4094),
     "SCMP_ACT_TRACE": (0x7FF00000, 65535),
     "SCMP_ACT_ALLOW": (0x7FFF0000, 0),
     "SCMP_ACT_LOG": (0x7FFC0000, 0),
