@@ -73,6 +73,7 @@ def save(directory: str, name: str, filter: bytes, ignored: "list[str]") -> None
     try:
         try:
             posix.mkdir(directory, 0o700)
+            posix.chmod(directory, 0o700)  # whatever the caller's umask took away
         except FileExistsError:
             pass
         directory_fd = _open_directory(directory)
