@@ -69,6 +69,26 @@ SYSCALLS = {
     "close_range": (436, 436),
     "openat2": (437, 437),
     "mount_setattr": (442, 442),
+    # what the special operations of skerry-init are made of
+    "read": (0, 63),
+    "mmap": (9, 222),
+    "rt_sigaction": (13, 134),
+    "rt_sigtimedwait": (128, 137),
+    "sendfile": (40, 71),
+    "sendmsg": (46, 211),
+    "recvmsg": (47, 212),
+    "clone": (56, 220),
+    "wait4": (61, 260),
+    "kill": (62, 129),
+    "fstatfs": (138, 44),
+    "getdents64": (217, 61),
+    "clock_gettime": (228, 113),
+    "waitid": (247, 95),
+    "readlinkat": (267, 78),
+    "faccessat": (269, 48),
+    "ppoll": (271, 73),
+    "pipe2": (293, 59),
+    "faccessat2": (439, 439),
 }
 
 MACHINES = {"x86_64": 0, "aarch64": 1}

@@ -5,11 +5,13 @@ Source:  seccomp.h of libseccomp 2.5.
 Never:   runs on the hot path, or guesses an argument's width: the table has them all.
 """
 
-from skerry.errors import EngineError
+from skerry.errors import EngineError, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ctypes import CDLL
+
+_PIDFD_GETFD = 438  # the same on every architecture
 
 # p pointer, s string, i int, u 32 bits unsigned, v nothing; the first letter is the result
 _FUNCTIONS = {
@@ -64,3 +66,21 @@ def loaded_from(name: str) -> str:
             if path.rpartition("/")[2].startswith(stem + ".so"):
                 return path
     return ""
+
+
+def pidfd_getfd(pidfd: int, number: int) -> int:
+    """Duplicate a file descriptor of another process; close-on-exec.
+
+    Errors  KernelError; EPERM without the right to trace the process.
+    Source  pidfd_getfd(2), Linux 5.6. Python has no name for it.
+    Owns    the caller closes it.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    arguments = [ctypes.c_long(n) for n in (_PIDFD_GETFD, pidfd, number, 0)]
+    fd: int = libc.syscall(*arguments)
+    if fd < 0:
+        raise KernelError("fetch", f"fd {number} of a process", ctypes.get_errno())
+    return fd

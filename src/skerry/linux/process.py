@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # it.
 WALL = 0x40000000
 CLD_EXITED = 1
-# KILL and STOP have no disposition. 32 and 33 belong to glibc: it takes no orders about them and its
-# posix_spawn leaves them ignored, which is why skerry-init resets all 64 once more.
+# KILL and STOP have no disposition. 32 and 33 belong to glibc: it takes no orders about them, and
+# its posix_spawn leaves them ignored, which is why skerry-init resets all 64 once more.
 RESETTABLE = tuple(n for n in range(1, 65) if n not in (9, 19, 32, 33))
 # pidfd_open of a number that now names a thread: EINVAL up to Linux 6.12, ENOENT since. A thread is
 # not our process.

@@ -1,1 +1,1 @@
-"""The native engine: containers as processes of this kernel."""
+"""The native engine: containers are processes of this kernel."""

@@ -73,7 +73,7 @@ def fork(p: Plan, name: str, *, flags: int = 0, cgroup_fd: int = -1) -> None:
 def wait_for(p: Plan, what: str) -> None:
     """Go on when the parent has done its part."""
     p.step(f"wait for {what}")
-    p.call("RECV", ops.GO, 0, 0)
+    p.call("RECV", ops.GO, p.text(""), 0)
 
 
 def write_file(p: Plan, directory: "int | Reg", path: str, content: "str | bytes") -> None:

@@ -101,7 +101,7 @@ def make(p: Plan, r: Request, devices: "list[Device]", root: Reg) -> None:
         directory = directories.get(device.directory)
         if directory is None:
             directory = directories[device.directory] = p.result(
-                "WALK", root, device.directory, ops.WALK_DIRECTORY | ops.WALK_PARENT, 0o755
+                "WALK", root, device.directory, ops.WALK_DIRECTORY, 0o755
             )
         if device.tree is not None:
             target = p.result("WALK", directory, device.name, ops.WALK_FILE | ops.WALK_NOFOLLOW, 0o600)

@@ -15,6 +15,7 @@ from skerry.plan.build import Plan
 from skerry.plan.request import Request
 
 DEFAULT_UMASK = 0o022
+_CPU_MASK_BYTES = 1024  # 8192 CPUs, the most a kernel is built for
 _NO_GRANT = "the host grants skerry fewer capabilities than the spec asks for"
 # What a new session keyring has (possessor all; user view, read, link), plus search for the user
 _KEYRING_PERMISSIONS = 0x3F1B0000
@@ -45,6 +46,12 @@ def set_limits(p: Plan, r: Request) -> None:
         p.step(f"set {entry['type']}", f"{r.pointer}/rlimits/{index}")
         values = [limit_value(entry["soft"]), limit_value(entry["hard"])]
         p.call("prlimit64", 0, abi.RLIMITS[entry["type"]], p.words(values), 0)
+
+
+def reset_affinity(p: Plan) -> None:
+    """All CPUs that the cgroup allows, whatever the caller of skerry was bound to."""
+    p.step("use every CPU of the cgroup")
+    p.call("sched_setaffinity", 0, _CPU_MASK_BYTES, p.bytes(b"\xff" * _CPU_MASK_BYTES))
 
 
 def set_no_new_privs(p: Plan, r: Request) -> None:
@@ -98,12 +105,13 @@ def set_capabilities(p: Plan, r: Request) -> None:
     high = [value >> 32 for value in sets]
     header = p.bytes(pack("<Ii", abi.LINUX_CAPABILITY_VERSION_3, 0))
     p.call("capset", header, p.bytes(pack("<6I", *low, *high)))
-    p.step("set the ambient capabilities", f"{r.pointer}/capabilities/ambient", {EPERM: _NO_GRANT})
+    # The kernel raises only what is inheritable and permitted. Default specs ask for more, and runc goes on without it.
+    p.step("set the ambient capabilities", f"{r.pointer}/capabilities/ambient")
     p.call("prctl", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     ambient = _mask(r, "ambient")
     for number in range(r.last_cap + 1):
         if ambient >> number & 1:
-            p.call("prctl", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_RAISE, number, 0, 0)
+            p.call("prctl", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_RAISE, number, 0, 0, ignore=(EPERM,))
 
 
 def _user(r: Request) -> dict:  # type: ignore[type-arg]

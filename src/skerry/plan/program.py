@@ -14,6 +14,7 @@ from skerry.plan.build import Data, Plan, Reg
 from skerry.plan.identity import (
     drop_bounding,
     own_stdio,
+    reset_affinity,
     set_capabilities,
     set_limits,
     set_no_new_privs,
@@ -86,7 +87,7 @@ def enter_directory(p: Plan, r: Request, root: Reg) -> None:
     """Go to cwd while still privileged, making it if it is missing; what getcwd says must be inside."""
     cwd = (r.process or {})["cwd"]
     p.step(f"enter the directory {cwd}", f"{r.pointer}/cwd", {ENOTDIR: "it is not a directory"})
-    directory = p.result("WALK", root, cwd, ops.WALK_DIRECTORY | ops.WALK_PARENT, 0o755)
+    directory = p.result("WALK", root, cwd, ops.WALK_DIRECTORY, 0o755)
     p.call("fchdir", directory)
     p.close(directory)
     # A directory outside the root, reached by a leaked fd, has no absolute path (CVE-2024-21626).
@@ -101,6 +102,7 @@ def become_user(p: Plan, r: Request, program: Program) -> "Reg":
     set_no_new_privs(p, r)
     own_stdio(p, r)
     set_limits(p, r)
+    reset_affinity(p)
     late_filter = bool((r.process or {}).get("noNewPrivileges"))
     if not late_filter:
         install_filter(p, r)  # without no_new_privs it takes CAP_SYS_ADMIN, which goes next
@@ -136,7 +138,7 @@ def install_filter(p: Plan, r: Request) -> None:
         # By number, for the parent to fetch: sending an fd takes calls that the filter may stop.
         p.step("hand out the seccomp listener", "/linux/seccomp/listenerPath")
         p.call("SEND", ops.FD, listener, -1)
-        p.call("RECV", ops.GO, 0, 0)
+        p.call("RECV", ops.GO, p.text(""), 0)
         p.call("close", listener)
 
 

@@ -149,6 +149,9 @@ class Store:
         fd = self.directory(id)
         try:
             data = _read_key(fd, id, key)
+        except NoSuchKey:
+            self._check_named(fd, id)  # the keys of an id that is being removed go one by one
+            raise
         finally:
             posix.close(fd)
         try:
@@ -166,6 +169,7 @@ class Store:
         try:
             posix.unlink(key, dir_fd=fd)
         except FileNotFoundError:
+            self._check_named(fd, id)
             raise NoSuchKey(id, key) from None
         except OSError as error:
             raise KernelError("clear", f"state '{key}' of ID '{id}'", error.errno or 0) from error
@@ -246,27 +250,41 @@ class Store:
         fd = self.directory(id)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            # The lock is on the directory, not on its name: who waited may hold the lock of a
-            # removed one.
-            held = posix.fstat(fd)
-            named = posix.stat(f"{self.root}/{id_name(id)}", follow_symlinks=False)
-            if (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino):
-                return fd
-        except FileNotFoundError:
+            self._check_named(fd, id)
+        except NotFound:
             posix.close(fd)
-            raise NotFound(id) from None
+            raise
         except OSError as error:
             posix.close(fd)
             raise KernelError("lock", f"ID '{id}'", error.errno or 0) from error
-        posix.close(fd)
-        raise NotFound(id)
+        return fd
+
+    def _check_named(self, fd: int, id: str) -> None:
+        """Raise NotFound unless the open directory still is the one that has the id's name.
+
+        A lock is on the directory, not on its name: who waited for it may hold that of a removed
+        one, while the id has been created again.
+        """
+        held = posix.fstat(fd)
+        try:
+            named = posix.stat(f"{self.root}/{id_name(id)}", follow_symlinks=False)
+        except FileNotFoundError:
+            raise NotFound(id) from None
+        if (held.st_dev, held.st_ino) != (named.st_dev, named.st_ino):
+            raise NotFound(id)
 
     def _scratch(self) -> str:
         return f"{self.root}/{SCRATCH}/{_random()}"
 
     def _names(self) -> "list[str]":
+        """Entries that could be ids; a link is none, as `directory` follows none."""
         try:
-            return [name for name in posix.listdir(self.root) if not name.startswith("@")]
+            with posix.scandir(self.root) as entries:
+                return [
+                    entry.name
+                    for entry in entries
+                    if not entry.name.startswith("@") and entry.is_dir(follow_symlinks=False)
+                ]
         except OSError as error:
             raise KernelError("read", self.root, error.errno or 0) from error
 
