@@ -338,6 +338,22 @@ def test_devices_cannot_be_opened(make, child, tmp_path):
     assert child(group, text).answer() == b"null end"
 
 
+def test_hybrid_takes_the_rest_from_v2():
+    """engines.md 2: v1 for what v1 mounts offer, the unified tree for the rest."""
+    top = Path(tree.read_layout().unified or "/nowhere")
+    with cgroups.HugetlbAsBefore(top):
+        group = tree.open_cgroup(tree.read_layout(), cgroups.name("pages"), "id")
+        try:
+            group.create()
+            limits = [{"pageSize": "2MB", "limit": 0}]
+            group.apply({"hugepageLimits": limits, "pids": {"limit": 9}})
+            assert Path(group.paths[""], "hugetlb.2MB.max").read_text() == "0\n"
+            assert read(group, "pids", "pids.max") == "9"
+        finally:
+            group.remove()
+    assert cgroups.leftovers() == []
+
+
 @pytest.mark.parametrize(
     "resources, pointer",
     [
@@ -395,7 +411,7 @@ HOLD_20_MIB = "exec python3 -c 'x=bytearray(20<<20); print(1, flush=True); input
 
 
 def test_memory_limit_below_what_is_used(make, child):
-    """The brief's clear error: numbers, the pointer, and nothing killed."""
+    """A clear error: numbers, the pointer, and nothing killed."""
     group = make()
     one = child(group, HOLD_20_MIB)
     assert one.answer() == b"1"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support import cgroups
-from support.cgroups import Child, in_pure_v2
+from support.cgroups import Child, HugetlbAsBefore, in_pure_v2
 
 from skerry.errors import EngineError, KernelError, SpecError
 from skerry.linux import bpf, cgroupfs
@@ -56,23 +56,6 @@ class Scene:
             group.attach(one.pid)
         one.go()
         return one
-
-
-def hugetlb_or_skip():
-    if "hugetlb" not in (HERE / "cgroup.controllers").read_text():
-        pytest.skip("v2 offers no hugetlb controller here")
-
-
-class HugetlbAsBefore:
-    """Switch hugetlb off again at the top, if it was off."""
-
-    def __enter__(self):
-        hugetlb_or_skip()
-        self.was = "hugetlb" in (HERE / "cgroup.subtree_control").read_text()
-
-    def __exit__(self, *_):
-        if not self.was:
-            (HERE / "cgroup.subtree_control").write_text("-hugetlb")
 
 
 @in_pure_v2
@@ -193,7 +176,7 @@ def test_other_signals_reach_all():
 @in_pure_v2
 def test_exec_follows_init_below():
     """decisions.md 2: EBUSY means init's current cgroup, if it is below the container's."""
-    with Scene() as scene, HugetlbAsBefore():
+    with Scene() as scene, HugetlbAsBefore(HERE):
         group = scene.make()
         init = scene.child(group)
         below = Path(group.paths[""], "init")
@@ -246,7 +229,7 @@ def test_leaf_never_leads_out():
 @in_pure_v2
 def test_limits_of_huge_pages():
     """features.md: hugepageLimits with reservations; the controller is enabled on the way down."""
-    with HugetlbAsBefore(), Scene() as scene:
+    with HugetlbAsBefore(HERE), Scene() as scene:
         group = scene.make("pod/a")
         resources = {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}
         assert group.check(resources) == []
@@ -264,7 +247,7 @@ def test_limits_of_huge_pages():
 
 @in_pure_v2
 def test_a_parent_with_processes_cannot_pass_a_controller_on():
-    with HugetlbAsBefore(), Scene() as scene:
+    with HugetlbAsBefore(HERE), Scene() as scene:
         parent = scene.make("pod")
         scene.child(parent)
         group = scene.make("pod/a")

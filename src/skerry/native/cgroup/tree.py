@@ -13,12 +13,14 @@ Never:   guesses a mount point; makes or changes a cgroup.
 import posix
 
 from ...errors import EngineError, Error, SpecError
-from ...linux import cgroupfs, mountinfo
+from ...linux import cgroupfs
 from .group import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ...linux.mountinfo import Mount
 
 POINTER = "/linux/cgroupsPath"
 PATH_LIMIT_BYTES = 3072
@@ -42,6 +44,8 @@ def read_layout(mounts: str = "/proc/self/mountinfo", own: str = "/proc/self/cgr
 
     Errors  EngineError if no cgroup file system is mounted.
     """
+    from ...linux import mountinfo
+
     paths = _own_paths(own)
     controllers: dict[str, str] = {}
     unified = ""
@@ -77,7 +81,7 @@ def _own_paths(path: str, /) -> dict[str, str]:
     return paths
 
 
-def _usable(mounts: "list[mountinfo.Mount]", /) -> "list[mountinfo.Mount]":
+def _usable(mounts: "list[Mount]", /) -> "list[Mount]":
     """Leave out what a later mount hides (a private tmpfs on /sys/fs/cgroup); the usual place goes
     first."""
     seen = []
