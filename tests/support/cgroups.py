@@ -81,7 +81,7 @@ class Child:
 
 
 class HugetlbAsBefore:
-    """Switch hugetlb off again at the top of the v2 tree, if it was off; skip where there is none."""
+    """Switch hugetlb off again at the top of v2, if it was off; skip where there is none."""
 
     def __init__(self, top) -> None:
         self.top = top

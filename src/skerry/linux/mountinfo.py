@@ -25,8 +25,7 @@ class Mount:
     )
 
     def __init__(self, line: bytes) -> None:
-        """Shape   one line without its newline; ValueError or IndexError if it is no mountinfo
-        line."""
+        """Read one line without its newline; ValueError or IndexError if it is none."""
         left, _, right = line.partition(b" - ")
         fields = left.split(b" ")
         self.id, self.parent = int(fields[0]), int(fields[1])

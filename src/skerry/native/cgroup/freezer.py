@@ -95,8 +95,7 @@ def thaw(group: "Cgroup", /) -> None:
 
 
 def thaw_below(group: "Cgroup", /) -> None:
-    """Thaw the cgroup and whatever the container has frozen below it: the v1 freezer holds even
-    SIGKILL back."""
+    """Thaw what the container has frozen below too: the v1 freezer holds even SIGKILL back."""
     if "freezer" in group.paths:
         for path in cgroupfs.subtree(group.paths["freezer"]):
             _unless_gone(f"{path}/freezer.state", "THAWED")

@@ -28,8 +28,11 @@ NAME_LIMIT_BYTES = 255
 
 
 class Layout:
-    """`controllers`: name -> mount point; `unified`: the v2 mount point or ""; `own`: mount point
-    -> where we are."""
+    """What is mounted where.
+
+    Shape   controllers: name -> mount point; unified: the v2 mount point or ""; own: mount point ->
+            our cgroup there, "" at the top.
+    """
 
     __slots__ = ("controllers", "kind", "own", "unified")
 
@@ -82,8 +85,7 @@ def _own_paths(path: str, /) -> dict[str, str]:
 
 
 def _usable(mounts: "list[Mount]", /) -> "list[Mount]":
-    """Leave out what a later mount hides (a private tmpfs on /sys/fs/cgroup); the usual place goes
-    first."""
+    """Leave out what a later mount hides, such as a private tmpfs; the usual place goes first."""
     seen = []
     for mount in mounts:
         try:
