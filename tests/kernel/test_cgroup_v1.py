@@ -143,6 +143,36 @@ def test_an_existing_parent_stays(make):
     parent.parent.rmdir()
 
 
+def test_many_come_and_go_below_one_parent(clean):
+    """security.md 6: whoever makes or takes the shared parent, nobody fails and no leaf is left."""
+
+    def live(number):
+        for turn in range(25):
+            group = tree.open_cgroup(tree.read_layout(), cgroups.name(f"pod/{number}-{turn}"), "id")
+            group.create()
+            group.apply({})
+            group.remove()
+
+    pids = []
+    for number in range(4):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                live(number)
+                code = 0
+            finally:
+                os._exit(code)
+        pids.append(pid)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    left = [path for top in cgroups.leftovers() for path, _, _ in os.walk(top)]
+    # a parent is taken away by who made it, unless others are in it at that moment
+    for path in sorted(left, reverse=True):
+        os.rmdir(path)
+    assert codes == [0] * 4
+    assert not [path for path in left if "pod/" in path]
+
+
 def test_removal_is_bounded_and_says_who_is_there(make, child):
     """security.md 6: bounded error, and a later delete works."""
     group = make()
