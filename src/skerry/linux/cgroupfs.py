@@ -12,7 +12,7 @@ import errno
 import posix
 import select
 
-from ..errors import KernelError
+from skerry.errors import KernelError
 
 GONE = (errno.ENOENT, errno.ENODEV)
 _READ = posix.O_RDONLY | posix.O_CLOEXEC

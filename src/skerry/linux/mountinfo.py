@@ -7,7 +7,7 @@ Never:   judges a mount; a mount listed here may be hidden below another one.
 `36 35 98:0 /root /point rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 """
 
-from .cgroupfs import read_bytes
+from skerry.linux.cgroupfs import read_bytes
 
 
 class Mount:

@@ -9,8 +9,8 @@ For each of read, write and mknod on its own the last rule that matches the devi
 request for several is granted when each of them is.
 """
 
-from ...errors import SpecError
-from ...linux import bpf
+from skerry.errors import SpecError
+from skerry.linux import bpf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ import errno
 import posix
 import time
 
-from ...errors import EngineError, KernelError
-from ...linux import cgroupfs
-from . import freezer
+from skerry.errors import EngineError, KernelError
+from skerry.linux import cgroupfs
+from skerry.native.cgroup import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .group import Cgroup
+    from skerry.native.cgroup.group import Cgroup
 
 SIGKILL = 9
 DEADLINE_S = 10.0

@@ -10,12 +10,12 @@ import posix
 import select
 import time
 
-from ...errors import EngineError, KernelError
-from ...linux import cgroupfs
+from skerry.errors import EngineError, KernelError
+from skerry.linux import cgroupfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .group import Cgroup
+    from skerry.native.cgroup.group import Cgroup
 
 DEADLINE_S = 10.0
 _RETRY_MS = 2

@@ -12,15 +12,15 @@ a birth in `join_fd`) fills it, `kill` empties it, `remove` takes away what `cre
 import errno
 import posix
 
-from ...errors import EngineError, KernelError
-from ...linux import cgroupfs
+from skerry.errors import EngineError, KernelError
+from skerry.linux import cgroupfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .limits import Write
-    from .oom import OomWatch
+    from skerry.native.cgroup.limits import Write
+    from skerry.native.cgroup.oom import OomWatch
 
 RESOURCES = "/linux/resources"
 # where to look for the processes of a v1 container: all hierarchies have the same, these cost least
@@ -80,7 +80,7 @@ class Cgroup:
         if "cpuset" in self.paths and not self.is_v2("cpuset"):
             self._inherit_cpuset()
         if self.kind == "v2":
-            from . import v2
+            from skerry.native.cgroup import v2
 
             wanted = [name for name in v2.ACCOUNTING if name in self.paths]
             v2.enable(self, wanted, needed=False)
@@ -195,7 +195,7 @@ class Cgroup:
 
         Errors  SpecError.
         """
-        from . import devices, limits
+        from skerry.native.cgroup import devices, limits
 
         rules = devices.rules(resources, pointer)
         if self.kind != "v2":
@@ -213,7 +213,7 @@ class Cgroup:
         program of v2 is the plan's part (`device_program`).
         Errors  SpecError for a value the kernel does not want, KernelError; a part is then written.
         """
-        from . import limits
+        from skerry.native.cgroup import limits
 
         self._perform(limits.gather(self, resources, pointer))
         # last, because `restore` does not bring a list of devices back
@@ -222,7 +222,7 @@ class Cgroup:
         self._fresh = False
 
     def _perform(self, writes: "list[Write]", /) -> None:
-        from . import limits
+        from skerry.native.cgroup import limits
 
         needed = {
             write.controller
@@ -230,13 +230,13 @@ class Cgroup:
             if write.controller and self.is_v2(write.controller)
         }
         if needed:
-            from . import v2
+            from skerry.native.cgroup import v2
 
             v2.enable(self, sorted(needed), needed=True)
         limits.perform(self, writes)
 
     def _apply_devices(self, resources: "dict[str, Any]", pointer: str, /) -> None:
-        from . import devices
+        from skerry.native.cgroup import devices
 
         path = self.paths["devices"]
         now = cgroupfs.read(f"{path}/devices.list")
@@ -256,7 +256,7 @@ class Cgroup:
         """
         if self.kind != "v2":
             return None
-        from . import devices
+        from skerry.native.cgroup import devices
 
         return devices.program(devices.rules(resources, pointer))
 
@@ -264,7 +264,7 @@ class Cgroup:
         self, resources: "dict[str, Any]", pointer: str = RESOURCES, /
     ) -> "list[Write]":
         """Remember what an `apply` of these resources will change."""
-        from . import limits
+        from skerry.native.cgroup import limits
 
         return limits.save(self, resources, pointer)
 
@@ -290,13 +290,13 @@ class Cgroup:
 
         Errors  EngineError if one has not stopped at the deadline; then all run again.
         """
-        from . import freezer
+        from skerry.native.cgroup import freezer
 
         freezer.freeze(self)
 
     def thaw(self) -> None:
         """Let all processes go on."""
-        from . import freezer
+        from skerry.native.cgroup import freezer
 
         freezer.thaw(self)
 
@@ -305,7 +305,7 @@ class Cgroup:
 
         Errors  EngineError if some outlive the deadline.
         """
-        from . import ending
+        from skerry.native.cgroup import ending
 
         ending.kill(self, signal)
 
@@ -314,7 +314,7 @@ class Cgroup:
 
         Errors  KernelError if a cgroup is still in use after the deadline.
         """
-        from . import ending
+        from skerry.native.cgroup import ending
 
         ending.remove(self)
 
@@ -322,7 +322,7 @@ class Cgroup:
 
     def stats(self) -> "dict[str, Any]":
         """Read the figures that `events` prints under `data`."""
-        from . import stats
+        from skerry.native.cgroup import stats
 
         return stats.read(self)
 
@@ -331,12 +331,12 @@ class Cgroup:
 
         Owns    the caller closes it.
         """
-        from .oom import OomWatch
+        from skerry.native.cgroup.oom import OomWatch
 
         return OomWatch(self)
 
     def oom_kills(self) -> int:
         """Count the processes the OOM killer took from here."""
-        from . import oom
+        from skerry.native.cgroup import oom
 
         return oom.kills(self)

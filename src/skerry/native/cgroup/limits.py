@@ -12,15 +12,15 @@ kernel refuses with EINVAL is tried again after the others, as long as that gets
 
 import errno
 
-from ...errors import KernelError, SpecError
-from ...linux import cgroupfs
+from skerry.errors import KernelError, SpecError
+from skerry.linux import cgroupfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .group import Cgroup
+    from skerry.native.cgroup.group import Cgroup
 
 # section of the spec, controller of v1 and of v2 ("": it has none), function of v1.py and v2.py
 SECTIONS = (
@@ -84,9 +84,9 @@ def gather(group: "Cgroup", resources: "dict[str, Any]", pointer: str, /) -> lis
         if not wanted:
             continue
         if two and (group.kind == "v2" or group.is_v2(two)):
-            from . import v2 as version
+            from skerry.native.cgroup import v2 as version
         else:
-            from . import v1 as version  # type: ignore[no-redef]
+            from skerry.native.cgroup import v1 as version  # type: ignore[no-redef]
 
             two = one
         writes = getattr(version, name)(wanted, f"{pointer}/{section}", _reader(group, two))
@@ -99,7 +99,7 @@ def gather(group: "Cgroup", resources: "dict[str, Any]", pointer: str, /) -> lis
             )
         found += writes
     if resources.get("unified"):
-        from .v2 import unified
+        from skerry.native.cgroup.v2 import unified
 
         found += unified(group, resources["unified"], f"{pointer}/unified")
     return found

@@ -12,15 +12,15 @@ Never:   guesses a mount point; makes or changes a cgroup.
 
 import posix
 
-from ...errors import EngineError, Error, SpecError
-from ...linux import cgroupfs
-from .group import Cgroup
+from skerry.errors import EngineError, Error, SpecError
+from skerry.linux import cgroupfs
+from skerry.native.cgroup.group import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ...linux.mountinfo import Mount
+    from skerry.linux.mountinfo import Mount
 
 POINTER = "/linux/cgroupsPath"
 PATH_LIMIT_BYTES = 3072
@@ -47,7 +47,7 @@ def read_layout(mounts: str = "/proc/self/mountinfo", own: str = "/proc/self/cgr
 
     Errors  EngineError if no cgroup file system is mounted.
     """
-    from ...linux import mountinfo
+    from skerry.linux import mountinfo
 
     paths = _own_paths(own)
     controllers: dict[str, str] = {}

@@ -10,8 +10,8 @@ said" for limits.
 
 import posix
 
-from ...errors import SpecError
-from .limits import Write
+from skerry.errors import SpecError
+from skerry.native.cgroup.limits import Write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
