@@ -42,7 +42,7 @@ def add(container: "Container", process: dict, wishes: Wishes) -> "Process":  # 
     options.preserve, options.extra_env = inherited_fds(wishes.preserve_fds)
     options.new_keyring = False  # the container's own session keyring is joined with its namespaces
     execution = container.engine.exec(
-        container.spec(), process, options, sub_cgroup=wishes.cgroup
+        container.spec(), process, options, bundle=container.record["Bundle"], sub_cgroup=wishes.cgroup
     )
     dialogue = execution.dialogue
     if dialogue is None:

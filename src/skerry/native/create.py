@@ -9,7 +9,6 @@ import posix
 
 from skerry import paths, timeouts
 from skerry.hooks import run_host_hooks
-from skerry.jsonio import dumps
 from skerry.native import facts, gate
 from skerry.native.cgroup.group import Cgroup
 from skerry.native.cgroup.tree import Layout, open_cgroup, read_layout
@@ -18,6 +17,7 @@ from skerry.native.launch import Launched, launch
 from skerry.plan import create as recipe
 from skerry.plan import namespaces
 from skerry.plan.build import Plan
+from skerry.plan.hooks import pid_digits, template
 from skerry.plan.request import Request
 from skerry.state.journal import Journal
 
@@ -25,9 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skerry.log import Log
     from skerry.state.store import Store
-
-# What the state that hooks read has besides the parts that are known when the plan is built.
-_STATE_ROOM_BYTES = 256
 
 
 class Options:
@@ -92,7 +89,9 @@ class Creation:
         r.full_mounts = facts.full_mounts(r.rootfs_path) if r.no_pivot else []
         r.new_keyring = options.new_keyring
         r.kcore = facts.kcore()
-        r.state_bytes = len(dumps(self.state("creating", 0))) + _STATE_ROOM_BYTES
+        for name, status in (("createContainer", "creating"), ("startContainer", "created")):
+            if (spec.get("hooks") or {}).get(name):
+                r.hook_states[name] = template(self.state(status, 0))
         return r
 
     def _filter(self, seccomp: dict) -> object:  # type: ignore[type-arg]
@@ -183,19 +182,16 @@ class Creation:
         state = self.state("creating", dialogue.pid)
         for name in ("prestart", "createRuntime"):
             run_host_hooks(name, hooks.get(name) or [], state)
-        return self._inner_state("creating", "createContainer", dialogue.pid)
+        return self._digits("createContainer", dialogue.pid)
 
-    def _inner_state(self, status: str, hook: str, pid: int) -> bytes:
-        """The state for a hook that runs inside, with the pid as the container sees it."""
-        if not (self._spec.get("hooks") or {}).get(hook):
-            return b""
-        return dumps(self.state(status, inner_pid(pid)))
+    def _digits(self, hook: str, pid: int) -> bytes:
+        """For a hook that runs inside: the pid as the container sees it."""
+        return pid_digits(inner_pid(pid)) if hook in self.request.hook_states else b""
 
     def finish(self) -> None:
         """Everything is on record: let init go to the gate."""
         if self.dialogue is not None:
-            state = self._inner_state("created", "startContainer", self.dialogue.pid)
-            self.dialogue.finish(state)
+            self.dialogue.finish(self._digits("startContainer", self.dialogue.pid))
             self.dialogue.close()
 
 

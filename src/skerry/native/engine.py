@@ -76,7 +76,7 @@ class NativeEngine:
             count = recorded.get("ops") or 0 if type(recorded) is dict else 0
             raise explain_start(self._id, spec_of(), record, count)
 
-    def exec(self, spec: dict, process_: dict, options: "Options", *, sub_cgroup: str) -> "Execution":  # type: ignore[type-arg]
+    def exec(self, spec: dict, process_: dict, options: "Options", *, bundle: str, sub_cgroup: str) -> "Execution":  # type: ignore[type-arg]
         """Build an additional process up to READY.
 
         Errors  whatever stopped it; nothing is left then.
@@ -90,7 +90,7 @@ class NativeEngine:
                 cgroup = cgroup.leaf(sub_cgroup)
             execution = Execution(
                 self._store, self._id, spec, process_, options, self._log,
-                init_pid=pid, init_pidfd=pidfd, cgroup=cgroup,
+                bundle=bundle, init_pid=pid, init_pidfd=pidfd, cgroup=cgroup,
             )  # fmt: skip
             execution.run()
             return execution

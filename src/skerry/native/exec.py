@@ -34,6 +34,7 @@ class Execution:
         options: Options,
         log: "Log",
         *,
+        bundle: str,
         init_pid: int,
         init_pidfd: int,
         cgroup: Cgroup,
@@ -44,6 +45,7 @@ class Execution:
         self._init_pidfd = init_pidfd
         self._cgroup = cgroup
         r = Request(facts.machine(), id, spec, process)
+        r.bundle = bundle
         r.pointer = ""
         r.preserve = options.preserve
         facts.check_preserved(options.preserve)

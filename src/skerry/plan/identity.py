@@ -94,8 +94,11 @@ def switch_user(p: Plan, r: Request) -> None:
     p.call("setresgid", gid, gid, gid)
     p.step(f"become uid {uid}", f"{r.pointer}/user/uid", unmapped)
     p.call("setresuid", uid, uid, uid)
+
+
+def set_umask(p: Plan, r: Request) -> None:
     p.step("set the umask", f"{r.pointer}/user/umask")
-    p.call("umask", user.get("umask", DEFAULT_UMASK))
+    p.call("umask", _user(r).get("umask", DEFAULT_UMASK))
 
 
 def set_capabilities(p: Plan, r: Request) -> None:

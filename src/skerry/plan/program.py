@@ -18,6 +18,7 @@ from skerry.plan.identity import (
     set_capabilities,
     set_limits,
     set_no_new_privs,
+    set_umask,
     switch_user,
 )
 from skerry.plan.request import Request
@@ -103,6 +104,7 @@ def become_user(p: Plan, r: Request, program: Program) -> "Reg":
     own_stdio(p, r)
     set_limits(p, r)
     reset_affinity(p)
+    set_umask(p, r)
     late_filter = bool((r.process or {}).get("noNewPrivileges"))
     if not late_filter:
         install_filter(p, r)  # without no_new_privs it takes CAP_SYS_ADMIN, which goes next

@@ -34,7 +34,7 @@ class Request:
     no_pivot         move the root instead of pivoting
     new_keyring      join a session keyring of its own
     kcore            the host has /proc/kcore
-    state_bytes      room for the state that hooks read
+    hook_states      createContainer, startContainer -> the state they read (plan/hooks.py `template`)
     pointer          where `process` stands in its document
     """
 
@@ -42,7 +42,7 @@ class Request:
         "machine", "id", "bundle", "spec", "process", "rootfs_path", "layers", "preserve", "extra_env",
         "console", "stdio_owner", "sources", "cgroup_version", "cgroup_mounts", "device_program",
         "seccomp", "last_cap", "limits", "join", "parent_mount", "full_mounts", "no_pivot",
-        "new_keyring", "kcore", "pointer", "join_user", "state_bytes",
+        "new_keyring", "kcore", "pointer", "join_user", "hook_states",
     )  # fmt: skip
 
     def __init__(self, machine: str, id: str, spec: dict, process: "dict | None") -> None:  # type: ignore[type-arg]
@@ -67,7 +67,7 @@ class Request:
         self.limits: dict[int, tuple[int, int]] = {}
         self.join = 0
         self.join_user = False
-        self.state_bytes = 0
+        self.hook_states: dict[str, bytes] = {}
         self.parent_mount = ""
         self.full_mounts: list[str] = []
         self.no_pivot = False
