@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-# linux/wait.h; Python does not have it. Children made with exit_signal 0 are waited for only with
-# it.
+# linux/wait.h; Python does not have it. A child made with exit_signal 0 is waited for only with it.
+# One made with CLONE_PARENT has the signal of the process that made it, whatever was asked for.
 WALL = 0x40000000
 CLD_EXITED = 1
 # KILL and STOP have no disposition. 32 and 33 belong to glibc: it takes no orders about them, and
