@@ -26,6 +26,7 @@ SECCOMP_CACHE = "@seccomp"  # compiled filters, by hash
 
 # In the directory of an id
 ID = "@id"  # the id as text; whatever lacks it is no container of ours
+ROOTFS = "rootfs"  # where the overlay of the layers is mounted, in the container's namespace
 GATE = "gate"  # the socket that init waits on between create and start
 
 INIT = "skerry-init"

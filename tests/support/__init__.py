@@ -1,0 +1,1 @@
+"""What the test suites share: building rootfs and spec, driving a runtime, looking for leaks."""
