@@ -220,6 +220,13 @@ def test_what_cannot_be_executed_is_an_error_with_its_errno(program, number):
     assert "permission denied" in str(caught.value) or number != errno.EACCES
 
 
+def test_a_descriptor_that_cannot_be_executed_has_the_name_of_its_program():
+    fd = fds.memfd("rubbish", b"no program", executable=True)
+    with pytest.raises(KernelError, match="^cannot execute skerry-init: ENOEXEC"):
+        process.spawn(fd, ["skerry-init"], [], {})
+    os.close(fd)
+
+
 def test_a_source_that_is_closed_is_an_error():
     closed = os.open("/dev/null", os.O_RDONLY)
     os.close(closed)

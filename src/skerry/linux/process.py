@@ -104,7 +104,9 @@ def _posix_spawn(
             **options,
         )
     except OSError as error:
-        raise KernelError("execute", path, error.errno or 0) from error
+        # A path that names a descriptor of ours would tell nobody anything.
+        what = argv[0] if path.startswith("/proc/self/fd/") else path
+        raise KernelError("execute", what, error.errno or 0) from error
 
 
 def _environment(env: "Sequence[str] | dict[bytes, bytes]") -> "dict[bytes, bytes]":

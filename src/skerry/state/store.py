@@ -334,7 +334,7 @@ class Store:
             raise KernelError("make", f"the root {self.root}", error.errno or 0) from error
 
     def _take_over(self, root_fd: int) -> None:
-        """Bury what an earlier boot left, then record this one; the other way round it would show."""
+        """Bury what an earlier boot left, then record this one, in this order."""
         for name in self._names():
             if files.exists(f"{self.root}/{name}/{ID}"):
                 posix.rename(f"{self.root}/{name}", self._scratch())
