@@ -2,6 +2,7 @@
 
 import json
 import os
+import posix
 import signal
 import time
 
@@ -146,11 +147,25 @@ def test_a_child_that_keeps_the_output_open_does_not_keep_us(tmp_path):
 
 
 def test_a_flood_is_read_and_forgotten():
-    script = "head -c 5000000 /dev/zero | tr '\\0' x; exit 1"
+    script = "echo START; head -c 5000000 /dev/zero | tr '\\0' x; echo END; exit 1"
     with pytest.raises(HookError) as caught:
         run_host_hooks("prestart", [shell(script)], STATE)
     assert 400 < len(str(caught.value)) <= 500
-    assert "exit status 1, output: xxx" in str(caught.value)
+    assert "exit status 1, output: START\\nxxx" in str(caught.value)
+    assert str(caught.value).endswith("xxx")
+
+
+def test_a_hook_that_closes_its_output_is_waited_for_without_spinning(monkeypatch):
+    calls = []
+    read = posix.read
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return read(*arguments)
+
+    monkeypatch.setattr(posix, "read", counted)
+    run_host_hooks("prestart", [shell("exec > /dev/null 2>&1; sleep 0.1")], STATE)
+    assert len(calls) < 10
 
 
 def test_odd_output_is_one_printable_line():

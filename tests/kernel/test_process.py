@@ -220,6 +220,13 @@ def test_what_cannot_be_executed_is_an_error_with_its_errno(program, number):
     assert "permission denied" in str(caught.value) or number != errno.EACCES
 
 
+def test_a_descriptor_that_cannot_be_executed_has_the_name_of_its_program():
+    fd = fds.memfd("rubbish", b"no program", executable=True)
+    with pytest.raises(KernelError, match="^cannot execute skerry-init: ENOEXEC"):
+        process.spawn(fd, ["skerry-init"], [], {})
+    os.close(fd)
+
+
 def test_a_source_that_is_closed_is_an_error():
     closed = os.open("/dev/null", os.O_RDONLY)
     os.close(closed)
@@ -487,8 +494,8 @@ int main(void) {
 """
 
 
-def test_a_child_without_an_exit_signal_is_reaped(tmp_path):
-    """decisions.md 1: the forks of a plan, CLONE_PARENT with exit_signal 0, need __WALL."""
+def test_what_a_child_made_beside_itself_is_reaped(tmp_path):
+    """decisions.md 1: the forks of a plan, CLONE_PARENT with exit_signal 0."""
     source = tmp_path / "cloned.c"
     source.write_text(CLONED)
     program = str(tmp_path / "cloned")
@@ -506,3 +513,20 @@ def test_a_child_without_an_exit_signal_is_reaped(tmp_path):
     for fd in (out_read, out_write, pidfd):
         os.close(fd)
     assert process.start_time(pid) == 0
+
+
+def test_a_child_without_an_exit_signal_is_reaped():
+    """Only __WALL sees it."""
+
+    def run():
+        import ctypes
+        import struct
+
+        os.dup2(2, 9)
+        arguments = struct.pack("<8Q", 0, 0, 0, 0, 0, 0, 0, 0)  # struct clone_args, no exit_signal
+        pid = ctypes.CDLL(None).syscall(435, arguments, len(arguments))
+        if pid == 0:
+            os._exit(6)
+        return process.wait_exit(process.child_pidfd(pid), 20) != (6, 0)
+
+    assert in_child(run) == 0
