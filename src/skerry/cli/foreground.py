@@ -1,6 +1,6 @@
 """Staying with a process of a container until it ends: signals, its terminal, its exit code.
 
-Runs in: run and exec in the foreground (hot).   Imports: _signal, posix, select, errors.
+Runs in: run and exec in the foreground (hot).   Imports: _signal, posix, select, errors, cli.call.
 Source:  signal(7); lifecycle.md 92, 98 and P; runc passes every signal on but CHLD and URG.
 Never:   waits by time: everything that can happen is a descriptor that becomes readable.
 
@@ -16,6 +16,7 @@ import _signal  # type: ignore[import-not-found]
 import posix
 import select
 
+from skerry.cli.call import Interrupted
 from skerry.errors import Error
 
 TYPE_CHECKING = False
@@ -42,14 +43,6 @@ ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 NUMBERS = (*range(1, 32), *range(34, 65))
 READ_BYTES = 4096
 SILENCE_MS = 100
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal ended the work before there was a process to pass it on to."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"signal {signal}")
-        self.signal = signal
 
 
 class Signals:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from skerry.cli.foreground import NUMBERS, OURS, Interrupted, Signals
+from skerry.cli.call import Interrupted
+from skerry.cli.foreground import NUMBERS, OURS, Signals
 
 FOLLOW = (sys.executable, str(Path(__file__).with_name("follow.py")))
 # Prints each signal it gets by number, and ends at TERM with 5.
