@@ -12,7 +12,8 @@ ARCH := $(shell uname -m)
 PYTHON = $(or $(shell tools/find_python),$(error no Python 3.11 or newer: run tools/setup build))
 VENV = .venv/bin/python
 SOURCES := $(shell find src -name '*.py')
-PYTEST_RUN = RUNTIME=$(abspath $(RUNTIME)) $(VENV) -B -m pytest $(PYTEST)
+# Programs that the tests start import the package too, so the path is in the environment.
+PYTEST_RUN = PYTHONPATH=$(CURDIR)/src PYTHONDONTWRITEBYTECODE=1 RUNTIME=$(abspath $(RUNTIME)) $(VENV) -B -m pytest $(PYTEST)
 
 # Where a wheel puts the package, relative to the directory above bin/, whatever the interpreter's version is.
 VERSIONS = 11 12 13 14 15 16 17 18 19
@@ -81,7 +82,7 @@ demo: build ## makes a bundle, shows its plan, and takes a container through its
 	@tools/demo
 
 docs: build ## print the tables of the documents from the code
-	@$(PYTHON) -B tools/print_tables --write
+	@$(PYTHON) -B tools/print_tables.py
 
 # Bytecode is compiled against its final path and never compared with the sources: the tree is replaced as a whole.
 install: LIB = $(DESTDIR)$(PREFIX)/lib/skerry
@@ -90,6 +91,7 @@ install: build ## PREFIX (/usr/local), DESTDIR
 	@umask 022 && rm -rf "$(LIB)" && install -d "$(LIB)" "$(DESTDIR)$(PREFIX)/bin" && \
 	cd src && find skerry -name '*.py' -exec install -D -m 0644 {} "$(LIB)/{}" \; && \
 	install -m 0755 skerry/skerry-init "$(LIB)/skerry/skerry-init" && \
+	$(PYTHON) $(CURDIR)/tools/make_archive "$(LIB)" "$(PREFIX)/lib/skerry" && \
 	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash $(if $(DESTDIR),-s "$(DESTDIR)") "$(LIB)" && \
 	install -m 0755 $(CURDIR)/build/install/skerry "$(DESTDIR)$(PREFIX)/bin/skerry"
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/skerry"

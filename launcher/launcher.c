@@ -14,58 +14,22 @@
  * The launcher finds itself by /proc/self/exe, so a symbolic link to it works from anywhere.
  */
 
+#include <asm/errno.h>
+#include <asm/unistd.h>
+#include <linux/fcntl.h>
+#include <stdint.h>
+
 #if defined(__x86_64__)
-enum {
-	SYS_write = 1,
-	SYS_fcntl = 72,
-	SYS_exit_group = 231,
-	SYS_openat = 257,
-	SYS_readlinkat = 267,
-	SYS_faccessat = 269,
-	SYS_execve = 59
-};
-__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall "
-	"launch\n");
-
-static long call(long number, long a, long b, long c, long d)
-{
-	long result;
-	register long r10 __asm__("r10") = d;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
-			 : "rcx", "r11", "memory");
-	return result;
-}
+#include "../init/arch_x86_64.h"
 #elif defined(__aarch64__)
-enum {
-	SYS_write = 64,
-	SYS_fcntl = 25,
-	SYS_exit_group = 94,
-	SYS_openat = 56,
-	SYS_readlinkat = 78,
-	SYS_faccessat = 48,
-	SYS_execve = 221
-};
-__asm__(".globl _start\n_start:\n\tmov x29, #0\n\tmov x0, sp\n\tbl launch\n");
-
-static long call(long number, long a, long b, long c, long d)
-{
-	register long x8 __asm__("x8") = number;
-	register long x0 __asm__("x0") = a;
-	register long x1 __asm__("x1") = b;
-	register long x2 __asm__("x2") = c;
-	register long x3 __asm__("x3") = d;
-
-	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
-	return x0;
-}
+#include "../init/arch_aarch64.h"
 #else
 #error "skerry is built for x86_64 and aarch64"
 #endif
 
-enum { AT_FDCWD = -100, O_RDWR = 2, F_GETFD = 1, R_OK = 4, X_OK = 1, EBADF = 9, PATH_LIMIT = 4096 };
+ENTRY_POINT;
+
+enum { READABLE = 4, EXECUTABLE = 1, PATH_LIMIT = 4096 };
 
 #define SCRIPT "/skerry/launch.py"
 
@@ -78,9 +42,14 @@ static long length(const char *text)
 	return n;
 }
 
+static long call(uint64_t number, long a, long b, long c, long d)
+{
+	return (long)raw_call(number, (uint64_t)a, (uint64_t)b, (uint64_t)c, (uint64_t)d, 0, 0);
+}
+
 static void say(const char *text)
 {
-	call(SYS_write, 2, (long)text, length(text), 0);
+	call(__NR_write, 2, (long)text, length(text), 0);
 }
 
 static __attribute__((noreturn)) void refuse(const char *what, const char *where,
@@ -96,7 +65,7 @@ static __attribute__((noreturn)) void refuse(const char *what, const char *where
 	}
 	say("\n");
 	for (;;)
-		call(SYS_exit_group, 1, 0, 0, 0);
+		call(__NR_exit_group, 1, 0, 0, 0);
 }
 
 /* path = directory [/ entry] tail; 0 if that is longer than a path may be */
@@ -121,7 +90,7 @@ static void find(char *path, const char *what, const char *directory, const char
 {
 	for (const char *entry = entries; *entry; entry += length(entry) + 1)
 		if (join(path, *entry == '/' ? "" : directory, entry, tail) &&
-		    call(SYS_faccessat, AT_FDCWD, (long)path, mode, 0) == 0)
+		    call(__NR_faccessat, AT_FDCWD, (long)path, mode, 0) == 0)
 			return;
 	refuse(what, directory, entries);
 }
@@ -129,8 +98,8 @@ static void find(char *path, const char *what, const char *directory, const char
 static void open_missing(void)
 {
 	for (long fd = 0; fd < 3; fd++)
-		if (call(SYS_fcntl, fd, F_GETFD, 0, 0) == -EBADF)
-			call(SYS_openat, AT_FDCWD, (long)"/dev/null", O_RDWR,
+		if (call(__NR_fcntl, fd, F_GETFD, 0, 0) == -EBADF)
+			call(__NR_openat, AT_FDCWD, (long)"/dev/null", O_RDWR,
 			     0); /* the lowest free fd: this one */
 }
 
@@ -146,8 +115,8 @@ static void parent(char *path)
 
 static void locate(char *directory)
 {
-	long size =
-	    call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)directory, PATH_LIMIT - 1);
+	long size = call(__NR_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)directory,
+			 PATH_LIMIT - 1);
 
 	if (size < 0)
 		refuse("itself: is /proc mounted?", "", "");
@@ -155,8 +124,67 @@ static void locate(char *directory)
 	parent(directory);
 }
 
+static int same(const char *one, const char *other)
+{
+	while (*one && *one == *other)
+		one++, other++;
+	return *one == *other;
+}
+
+/*
+ * Move a child of ours into the cgroup it is in. It does nothing, but takes the kernel's lock for moving processes,
+ * and the first to take that after a quiet moment waits some ten milliseconds for an RCU grace period: here beside the
+ * start of the interpreter, otherwise when the container is moved. Only where controllers are mounted on their own
+ * (cgroup v1); on v2 containers are born in their cgroup. Whatever fails changes nothing.
+ */
+static void take_the_lock_early(void)
+{
+	static const char mark[] = ":pids:", top[] = "/sys/fs/cgroup/pids", file[] = "/cgroup.procs";
+	static char table[PATH_LIMIT], path[2 * PATH_LIMIT];
+	long fd = call(__NR_openat, AT_FDCWD, (long)"/proc/self/cgroup", O_CLOEXEC, 0);
+	long size = call(__NR_read, fd, (long)table, PATH_LIMIT - 1, 0), used = 0;
+	const char *c = table;
+
+	if (size <= 0)
+		return;
+	for (long i = 0; *c; c++, i = 0) {
+		while (mark[i] && c[i] == mark[i])
+			i++;
+		if (!mark[i])
+			break;
+	}
+	if (!*c)
+		return;
+	for (const char *t = top; *t; t++)
+		path[used++] = *t;
+	for (c += sizeof(mark) - 1; *c && *c != '\n'; c++)
+		path[used++] = *c;
+	for (const char *t = file; *t; t++)
+		path[used++] = *t;
+	fd = call(__NR_openat, AT_FDCWD, (long)path, O_WRONLY | O_CLOEXEC, 0);
+	if (fd >= 0)
+		call(__NR_write, fd, (long)"0", 1, 0);
+}
+
+static void prepare(long argc, const char **argv)
+{
+	static const char *const verbs[] = {"create", "run", "exec"};
+
+	for (long i = 1; i < argc; i++)
+		for (int v = 0; v < 3; v++)
+			if (same(argv[i], verbs[v])) {
+				/* no SIGCHLD: whoever waits for children of the interpreter shall not see it */
+				if (call(__NR_clone, 0, 0, 0, 0) == 0) {
+					take_the_lock_early();
+					for (;;)
+						call(__NR_exit_group, 0, 0, 0, 0);
+				}
+				return;
+			}
+}
+
 /* The stack as the kernel leaves it: argc, argv, NULL, environment, NULL. */
-__attribute__((noreturn, used)) void launch(long *stack)
+__attribute__((noreturn, used)) void enter(long *stack)
 {
 	static char directory[PATH_LIMIT], script[PATH_LIMIT], python[PATH_LIMIT];
 	static const char *const options[] = {"-I", "-S", "-B", "-X", "utf8"};
@@ -167,10 +195,11 @@ __attribute__((noreturn, used)) void launch(long *stack)
 	long n = 0;
 
 	open_missing();
+	prepare(argc, argv);
 	locate(directory);
-	find(python, "a Python interpreter:", directory, PYTHONS, "", X_OK);
+	find(python, "a Python interpreter:", directory, PYTHONS, "", EXECUTABLE);
 	parent(directory);
-	find(script, "its own files:", directory, ROOTS, SCRIPT, R_OK);
+	find(script, "its own files:", directory, ROOTS, SCRIPT, READABLE);
 
 	arguments[n++] = python; /* with its path: the interpreter finds its library by it */
 	for (int i = 0; i < OPTIONS; i++)
@@ -179,6 +208,6 @@ __attribute__((noreturn, used)) void launch(long *stack)
 	for (long i = 1; i < argc; i++)
 		arguments[n++] = argv[i];
 	arguments[n] = 0;
-	call(SYS_execve, (long)python, (long)arguments, (long)(argv + argc + 1), 0);
+	call(__NR_execve, (long)python, (long)arguments, (long)(argv + argc + 1), 0);
 	refuse("a Python interpreter that can be executed:", "", PYTHONS);
 }

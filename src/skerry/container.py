@@ -178,8 +178,9 @@ class Container:
 
         Errors  StateError; HookError and InitError from what happens between the gate and execve.
         """
-        self._check("start")
-        self.engine.start(self._rebuild_plan)
+        if self._pidfd < 0:  # else this very object made it: the gate alone can tell
+            self._check("start")
+        self.engine.start(self.spec)
         hooks = (self.record.get("Hooks") or {}).get("poststart")
         if hooks:
             from skerry.hooks import run_host_hooks
@@ -317,11 +318,6 @@ class Container:
         if self.record.get("Annotations"):
             state["annotations"] = self.record["Annotations"]
         return state
-
-    def _rebuild_plan(self):  # type: ignore[no-untyped-def]
-        from skerry.creation import plan_again
-
-        return plan_again(self)
 
     def _kill_leftovers(self, signal: int) -> None:
         """After init's end: processes that shared its pid namespace with others."""

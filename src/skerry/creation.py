@@ -22,7 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skerry.container import Container
     from skerry.log import Log
-    from skerry.plan.build import Plan
     from skerry.state.store import Store
 
 _UNIQUE_BYTES = 16
@@ -75,16 +74,6 @@ def check_console(terminal: bool, socket: str, *, detach: bool) -> None:  # noqa
         raise UsageError("cannot allocate tty if skerry will detach without setting console socket")
     if socket and not (terminal and detach):
         raise UsageError("cannot use console socket if skerry will not detach or allocate tty")
-
-
-def plan_again(container: "Container") -> "Plan":
-    """The plan of a container that exists, to name a step of it."""
-    spec = container.spec()
-    options = Options()
-    options.console = bool((spec.get("process") or {}).get("terminal"))
-    return Creation(
-        container.store, container.id, spec, container.record, options, container.log
-    ).plan
 
 
 def hand_over(path: str, fd: int, name: str) -> None:
@@ -224,7 +213,7 @@ def _settle(container: "Container", creation: Creation, wishes: Wishes) -> None:
             hand_over(wishes.pidfd_socket, dialogue.pidfd, "pidfd")
         who = {"pid": dialogue.pid, "start": dialogue.start_time}
         store.set(id, "shim", who)
-        store.set(id, "pid", who)
+        store.set(id, "pid", {**who, "ops": len(creation.plan.ops)})
         if wishes.pid_file:
             write_pid_file(wishes.pid_file, dialogue.pid)
         creation.finish()

@@ -1,6 +1,6 @@
 """First lines of Python in every skerry: find the package, drop the path to it, run the CLI.
 
-Runs in: every command (hot); the launcher executes it as a script.   Imports: _signal, sys, then cli.main.
+Runs in: every command (hot); the launcher executes it.   Imports: _signal, gc, sys, cli.main.
 Source:  docs/decisions/0002-launcher.md.
 Never:   imported; leaves a directory on `sys.path` that is not the interpreter's own.
 
@@ -10,6 +10,7 @@ can be imported, or stand before the interpreter's library.
 """
 
 import _signal  # type: ignore[import-not-found]
+import gc
 import sys
 
 
@@ -20,10 +21,15 @@ def launch() -> None:
     # This file must still compile where the interpreter is too old for the others.
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit("skerry: cannot run: " + sys.executable + " is older than Python 3.11")
-    sys.path.append(__file__[: -len("/skerry/launch.py")])
+    # A verb lives for milliseconds and makes no rings of garbage; the collector would cost two of them.
+    gc.disable()
+    root = __file__[: -len("/skerry/launch.py")]
+    sys.path.append(root)
     import skerry
+    import skerry.archive
 
     sys.path.pop()
+    skerry.archive.install(root)
     sys.argv[0] = skerry.__name__
 
     from skerry.cli.main import run

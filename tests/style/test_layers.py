@@ -71,11 +71,13 @@ def test_verbs_do_not_import_verbs():
     for name in modules():
         if name.startswith("cli/") and name[4:-3] in verbs:
             for node in ast.walk(tree(name)):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                    "skerry.cli"
-                ):
-                    known = {node.module.rpartition(".")[2], *(alias.name for alias in node.names)}
-                    wrong += [f"{name} imports {verb}" for verb in known & verbs]
+                if isinstance(node, ast.ImportFrom) and node.module == "skerry.cli":
+                    known = {alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    known = {(node.module or "").removeprefix("skerry.cli.")}
+                else:
+                    continue
+                wrong += [f"{name} imports {verb}" for verb in known & verbs]
     assert not wrong, "\n".join(wrong)
 
 

@@ -30,8 +30,9 @@ def test_codespell():
 
 
 def test_clang_format():
-    files = sorted(str(p) for d in ("init", "launcher") for p in (TOP / d).glob("*.[ch]"))
-    clean("clang-format", "--dry-run", "--Werror", *(f for f in files if not f.endswith("/ops.h")))
+    """Headers are left out: what is laid out by hand in them are macros."""
+    files = sorted(str(p) for d in ("init", "launcher") for p in (TOP / d).glob("*.c"))
+    clean("clang-format", "--dry-run", "--Werror", *files)
 
 
 def shell_scripts() -> list[str]:

@@ -51,10 +51,10 @@ class NativeEngine:
         creation.run()
         return creation
 
-    def start(self, plan_of: "Callable[[], Plan]") -> None:
+    def start(self, spec_of: "Callable[[], dict]") -> None:  # type: ignore[type-arg]
         """Open the gate and wait until the program runs.
 
-        `plan_of` rebuilds the plan, to name the step of a failure; called only then.
+        `spec_of` reads the spec, to name the step of a failure; called only then.
         Errors  StateError where another start was quicker; InitError, HookError.
         """
         directory = self._store.directory(self._id)
@@ -70,9 +70,11 @@ class NativeEngine:
         finally:
             posix.close(directory)
         if record is not None:
-            from skerry.native.failure import explain
+            from skerry.native.failure import explain_start
 
-            raise explain(plan_of(), record)
+            recorded = self._store.get(self._id, "pid")
+            count = recorded.get("ops") or 0 if type(recorded) is dict else 0
+            raise explain_start(self._id, spec_of(), record, count)
 
     def exec(self, spec: dict, process_: dict, options: "Options", *, sub_cgroup: str) -> "Execution":  # type: ignore[type-arg]
         """Build an additional process up to READY.
@@ -192,7 +194,7 @@ class NativeEngine:
     # releasing
 
     def release(self) -> None:
-        """Release what the journal lists, last first; each item leaves the journal once it is gone.
+        """Release what the journal lists, last first.
 
         Errors  ReleaseError with every cause; what failed stays on record for another try.
         """
@@ -204,8 +206,10 @@ class NativeEngine:
             except Error as error:
                 causes.append(str(error))
             else:
-                journal.drop(item)
+                journal.items.remove(item)
         if causes:
+            # What is gone can be released again without harm, so one write at the end is enough.
+            journal.save()
             raise ReleaseError(causes)
 
     def _is_frozen(self) -> bool:

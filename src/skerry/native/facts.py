@@ -164,12 +164,12 @@ def own_namespaces_mask(pid: int) -> "tuple[int, bool]":
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 
-def shared_parent(r: Request) -> str:
-    """The mount point that holds the rootfs, if mounts there would reach the host."""
+def parent_mount(r: Request) -> str:
+    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host."""
     from skerry.linux import mountinfo
 
     word = r.linux.get("rootfsPropagation") or ""
-    if not word.endswith("shared"):
+    if word in ("", "rslave", "rprivate"):
         return ""
     best = "/"
     for mount in mountinfo.read():

@@ -21,6 +21,22 @@ def explain(plan: Plan, record: Record) -> Error:
     return describe(plan, record.op, record.errno, record.value, record.tail, record.process)
 
 
+def explain_start(id: str, spec: dict, record: Record, count: int) -> Error:  # type: ignore[type-arg]
+    """The error that a FAILED record from behind the gate stands for.
+
+    The steps there are the last ones of the plan that create made, which had `count` operations.
+    """
+    from skerry.native.facts import machine
+    from skerry.plan.create import build_end
+    from skerry.plan.request import Request
+
+    plan = build_end(Request(machine(), id, spec, spec.get("process")))
+    index = len(plan.ops) - (count - record.op)
+    if not 0 <= index < len(plan.ops):
+        return InitError(f"the program did not start: {errno_text(record.errno)}", errno=record.errno)
+    return describe(plan, index, record.errno, record.value, record.tail, 0)
+
+
 def describe(plan: Plan, index: int, errno: int, value: int, tail: bytes, process: int) -> Error:
     op = plan.ops[index]
     label = op.label

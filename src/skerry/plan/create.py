@@ -144,8 +144,26 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     _ready(p)
     state = hooks.receive_state(p, r)
     _gate(p, r, signals)
+    _after_gate(p, r, what, state, path)
+
+
+def _after_gate(p: Plan, r: Request, what: program.Program, state: hooks.State, path: Reg) -> None:
     hooks.start_container(p, r, what, state)
     program.execute(p, r, what, path)
+
+
+def build_end(r: Request) -> Plan:
+    """What comes after the gate, and nothing else: for `start`, to name a step that failed.
+
+    Its operations are the last ones of `build`, in the same order.
+    """
+    p = Plan(r.machine)
+    p.processes.append("skerry:init")
+    if r.process is not None:
+        what = program.Program(p, r)
+        register = Reg(0)
+        _after_gate(p, r, what, (what.argv, register), register)
+    return p
 
 
 def _close_others(p: Plan, r: Request) -> Reg:

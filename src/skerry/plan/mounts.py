@@ -7,7 +7,7 @@ Never:   resolves a destination: skerry-init walks it below the root's fd and at
 A tree gets its attributes before it is attached, so there is no moment at which a read-only volume can be written.
 """
 
-from errno import EBUSY, EPERM
+from errno import EBUSY, EINVAL, EPERM
 
 from skerry.errors import SpecError
 from skerry.linux import abi
@@ -32,15 +32,16 @@ _SIGCHLD = 17
 class Mount:
     """One entry of the spec on its way: where it goes, what it asks, the tree taken for it."""
 
-    __slots__ = ("index", "kind", "destination", "source", "options", "tree", "is_directory")
+    __slots__ = ("index", "kind", "destination", "source", "options", "tree", "is_directory", "words")
 
     def __init__(self, r: Request, index: int, entry: dict) -> None:  # type: ignore[type-arg]
         self.index = index
         self.kind = entry.get("type") or "none"
         self.destination = clean(entry["destination"])
         self.source = entry.get("source") or self.kind
+        self.words = entry.get("options") or []
         self.options = parse_options(
-            entry.get("options") or [], f"/mounts/{index}/options", kind=self.kind
+            self.words, f"/mounts/{index}/options", kind=self.kind
         )
         self.tree: Reg | None = None
         self.is_directory = True
@@ -210,11 +211,13 @@ def _new_filesystem(p: Plan, mount: Mount) -> Reg:
     for flag in flags:
         p.call("fsconfig", context, abi.FSCONFIG_SET_FLAG, flag, 0, 0)
     for item in options.data:
+        mount.step(p, f"set {item} of", f"options/{mount.words.index(item)}", {EINVAL: "not an option of it"})
         key, equals, value = item.partition("=")
         if equals:
             set_string(p, context, key, value)
         else:
             p.call("fsconfig", context, abi.FSCONFIG_SET_FLAG, key, 0, 0)
+    mount.step(p, "mount", hints=hints)
     return create_mount(p, context, _first_attributes(mount), options)
 
 

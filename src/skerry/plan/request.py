@@ -29,7 +29,7 @@ class Request:
     limits           resource number -> (soft, hard) of ourselves
     join             exec: CLONE_* mask of the container's namespaces that are not ours
     join_user        exec: that mask has the user namespace
-    shared_parent    mount point of the file system that holds the rootfs, when `/` will be shared
+    parent_mount     mount point of the mount that holds the rootfs, where rootfsPropagation leaves it shared; else ""
     full_mounts      mount points of whole proc and sysfs mounts of the host, for no_pivot
     no_pivot         move the root instead of pivoting
     new_keyring      join a session keyring of its own
@@ -41,7 +41,7 @@ class Request:
     __slots__ = (
         "machine", "id", "bundle", "spec", "process", "rootfs_path", "layers", "preserve", "extra_env",
         "console", "stdio_owner", "sources", "cgroup_version", "cgroup_mounts", "device_program",
-        "seccomp", "last_cap", "limits", "join", "shared_parent", "full_mounts", "no_pivot",
+        "seccomp", "last_cap", "limits", "join", "parent_mount", "full_mounts", "no_pivot",
         "new_keyring", "kcore", "pointer", "join_user", "state_bytes",
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ class Request:
         self.join = 0
         self.join_user = False
         self.state_bytes = 0
-        self.shared_parent = ""
+        self.parent_mount = ""
         self.full_mounts: list[str] = []
         self.no_pivot = False
         self.new_keyring = True

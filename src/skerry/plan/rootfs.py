@@ -62,7 +62,9 @@ def take(p: Plan, r: Request) -> Reg:
     )
     flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | EMPTY_TREE
     tree = p.result("open_tree", directory, "", flags)
-    if not is_shared(r):
+    if is_shared(r):
+        set_mount(p, tree, 0, propagation=abi.MS_PRIVATE)  # pivot_root refuses a shared root
+    else:
         set_mount(p, tree, abi.AT_RECURSIVE, propagation=abi.MS_SLAVE)
     p.call("fchdir", directory)
     p.close(directory)
@@ -81,10 +83,10 @@ def place(p: Plan, r: Request, tree: Reg) -> None:
         p.words([0, 0, kind or abi.MS_SLAVE, 0]),
         32,
     )
-    if r.shared_parent:
+    if r.parent_mount:
         # pivot_root refuses a root whose parent mount is shared, and the attach would reach the host.
         p.call(
-            "mount_setattr", abi.AT_FDCWD, r.shared_parent, 0, p.words([0, 0, abi.MS_PRIVATE, 0]), 32
+            "mount_setattr", abi.AT_FDCWD, r.parent_mount, 0, p.words([0, 0, abi.MS_PRIVATE, 0]), 32
         )
     p.step(f"mount the rootfs on {r.rootfs_path}", "/root/path")
     if r.namespace("mount"):

@@ -1,6 +1,6 @@
 """Rules for `linux`: namespaces, id maps, devices, masks, paths; larger parts have their own files.
 
-Runs in: create, run (hot); pure.   Imports: the other files of spec.
+Runs in: create, run (hot); pure.   Imports: the other files of spec, some late.
 Source:  config-linux.md; user_namespaces(7), time_namespaces(7), mknod(2), sethostname(2).
 Never:   opens a namespace or a device.
 """
@@ -23,7 +23,6 @@ from skerry.spec.fields import (
 from skerry.spec.mounts import is_root
 from skerry.spec.resources import check_resources
 from skerry.spec.seccomp import check_seccomp
-from skerry.spec.sysctl import check_sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ def check_linux(linux: "Any", pointer: str = "/linux", *, rootful: bool = True) 
         raise SpecError(f"{pointer}/timeOffsets", "needs a new time namespace")
     _check_cgroups_path(linux.get("cgroupsPath", ""), f"{pointer}/cgroupsPath")
     if "sysctl" in linux:
+        from skerry.spec.sysctl import check_sysctl
+
         check_sysctl(linux["sysctl"], f"{pointer}/sysctl", namespaces)
     if "seccomp" in linux:
         check_seccomp(linux["seccomp"], f"{pointer}/seccomp")
