@@ -1,6 +1,6 @@
 """First lines of Python in every skerry: find the package, drop the path to it, run the CLI.
 
-Runs in: every command (hot); the launcher executes it.   Imports: _signal, gc, sys, cli.main.
+Runs in: every command (hot); the launcher executes it as a script.   Imports: _signal, gc, sys, then cli.main.
 Source:  docs/decisions/0002-launcher.md.
 Never:   imported; leaves a directory on `sys.path` that is not the interpreter's own.
 
