@@ -9,7 +9,7 @@ import _signal  # type: ignore[import-not-found]
 import posix
 import sys
 
-from skerry.cli.call import Call
+from skerry.cli.call import Call, Interrupted
 from skerry.cli.options import Option, Verb, parse, suggest
 from skerry.cli.output import write_out
 from skerry.errors import UsageError
@@ -42,6 +42,7 @@ VERBS = {
 HELP_VERBS = ("help", "h")
 # linux/wait.h: children that were made without SIGCHLD, and no others
 _WCLONE = -0x80000000  # bit 31, as a C int
+ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
 
 GLOBAL_OPTIONS = (
     Option(
@@ -109,7 +110,8 @@ def _reap_helper() -> None:
 def _prepare_process() -> None:
     """Make definite what the caller left to chance: descriptors 0 to 2, the mask of new files.
 
-    An interrupt is an exception again: `main` is about to catch it, and what is half made is undone.
+    A signal that ends programs becomes an exception, so that what is half made is undone. What the
+    caller ignores stays ignored.
     """
     for fd in (0, 1, 2):
         try:
@@ -119,8 +121,16 @@ def _prepare_process() -> None:
             posix.open("/dev/null", posix.O_RDWR)
             posix.set_inheritable(fd, True)
     posix.umask(0o022)
-    if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
-        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    for number in ENDING:
+        if _signal.getsignal(number) in (_signal.SIG_DFL, _signal.default_int_handler):
+            _signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    # Once: a second one must not break into the undoing. SIGQUIT still ends it at once.
+    for ending in ENDING:
+        _signal.signal(ending, _signal.SIG_IGN)
+    raise Interrupted(number)
 
 
 def _main(call: Call, argv: "list[str]") -> int:

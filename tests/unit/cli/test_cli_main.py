@@ -167,17 +167,27 @@ with open({launch!r}) as file:
     assert subprocess.run(words, capture_output=True, timeout=30).stdout == b"True\n"
 
 
-def test_interrupt_from_main_on_is_an_exception():
-    script = f"""
-import _signal, sys
-_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+INTERRUPTED = f"""
+import _signal, os, sys
+_signal.signal(_signal.SIGHUP, _signal.SIG_IGN)
 sys.path.append({SOURCE!r})
 from skerry.cli import main
 main._prepare_process()
-print(_signal.getsignal(_signal.SIGINT) is _signal.default_int_handler)
+try:
+    os.kill(os.getpid(), int(sys.argv[1]))
+    print("went on")
+except main.Interrupted as interrupted:
+    os.kill(os.getpid(), 15)
+    os.kill(os.getpid(), 2)
+    print(interrupted.signal)
 """
-    words = [sys.executable, "-I", "-S", "-B", "-c", script]
-    assert subprocess.run(words, capture_output=True, timeout=30).stdout == b"True\n"
+
+
+@pytest.mark.parametrize(("number", "said"), [(2, b"2"), (15, b"15"), (1, b"went on")])
+def test_signals_end_the_work_once(number, said):
+    """An exception from main on, one only; what the caller ignores (here HUP) stays ignored."""
+    words = [sys.executable, "-I", "-S", "-B", "-c", INTERRUPTED, str(number)]
+    assert subprocess.run(words, capture_output=True, timeout=30).stdout.strip() == said
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
