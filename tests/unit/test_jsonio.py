@@ -32,7 +32,7 @@ def test_reads_what_json_reads(text: str) -> None:
         (b"{", "line 1 column 2"),
         (b"[1,\n2,]", "line 2"),
         (b'{"a" 1}', "delimiter"),
-        (b"tru", "expecting value"),
+        (b"nul", "expecting value"),
         (b"'a'", "expecting value"),
         (b'{"a":1}\0', "more follows"),
         (b'{"a":1} {}', "more follows"),
