@@ -111,6 +111,12 @@ def test_wide_is_not_deep() -> None:
     assert len(jsonio.loads(b"[" + b"[[]]," * 1000 + b"0]")) == 1001  # type: ignore[arg-type]
 
 
+def test_the_number_of_values_is_capped() -> None:
+    jsonio.loads(b"[" + b"0," * (jsonio.VALUES_LIMIT - 1) + b"0]")
+    with pytest.raises(SpecError, match="more than 300000 values"):
+        jsonio.loads(b"[" + b"0," * jsonio.VALUES_LIMIT + b"0]")
+
+
 def test_an_interpreter_without_json_words_a_syntax_error() -> None:
     """The scanner of 3.11 raises SystemError while `json` is not loaded; no traceback, no crash."""
     code = (
