@@ -178,7 +178,8 @@ class Container:
 
         Errors  StateError; HookError and InitError from what happens between the gate and execve.
         """
-        self._check("start")
+        if self._pidfd < 0:  # else this very object made it: the gate alone can tell
+            self._check("start")
         self.engine.start(self.spec)
         hooks = (self.record.get("Hooks") or {}).get("poststart")
         if hooks:

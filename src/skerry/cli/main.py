@@ -1,10 +1,11 @@
 """The skerry command: read the global options, find the verb, call it, and end with its code.
 
-Runs in: every verb (hot).   Imports: posix, sys, errors, cli.call, cli.options, cli.output.
+Runs in: every verb (hot).   Imports: _signal, posix, sys, errors, cli.call, cli.options, cli.output.
 Source:  lifecycle.md 134 to 136 and P; style.md 10 (why it leaves by _exit).
 Never:   shows a traceback; lets an error pass without one line on standard error.
 """
 
+import _signal  # type: ignore[import-not-found]
 import posix
 import sys
 
@@ -95,7 +96,10 @@ def run() -> None:
 
 
 def _prepare_process() -> None:
-    """Make definite what the caller left to chance: descriptors 0 to 2, the mask of new files."""
+    """Make definite what the caller left to chance: descriptors 0 to 2, the mask of new files.
+
+    An interrupt is an exception again: `main` is about to catch it, and what is half made is undone.
+    """
     for fd in (0, 1, 2):
         try:
             posix.fstat(fd)
@@ -104,6 +108,8 @@ def _prepare_process() -> None:
             posix.open("/dev/null", posix.O_RDWR)
             posix.set_inheritable(fd, True)
     posix.umask(0o022)
+    if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
 
 def _main(call: Call, argv: "list[str]") -> int:

@@ -14,7 +14,7 @@ from skerry.native import facts, gate
 from skerry.native.cgroup.group import Cgroup
 from skerry.native.cgroup.tree import Layout, open_cgroup, read_layout
 from skerry.native.dialogue import Dialogue
-from skerry.native.launch import launch
+from skerry.native.launch import Launched, launch
 from skerry.plan import create as recipe
 from skerry.plan import namespaces
 from skerry.plan.build import Plan
@@ -119,49 +119,52 @@ class Creation:
     def run(self) -> Dialogue:
         """Make everything, up to READY. Whatever fails, the journal says what to release."""
         journal = Journal(self._store, self._id, [])
-        journal.add({"kind": "cgroup", "cgroup": self.cgroup.record})
-        self.cgroup.create()
-        directory = self._store.directory(self._id)
-        socket = None
-        cgroup_fd = self.cgroup.join_fd()
+        item = {"kind": "cgroup", "cgroup": self.cgroup.record}
+        born_inside = self.cgroup.kind == "v2"
+        if born_inside:
+            journal.add(item)
+            self.cgroup.create()
+        launched = self._launch()
+        late = not born_inside and not self._attach_first()
+        self.dialogue = dialogue = Dialogue(
+            launched, self.request, journal, on_process=self.cgroup.attach if late else None, hooks=self._hooks_due
+        )
         try:
-            socket = gate.make(directory)
-            dialogue = self._launch(journal, socket.fileno(), cgroup_fd)
-        finally:
-            posix.close(directory)
-            if socket is not None:
-                socket.close()
-            if cgroup_fd >= 0:
-                posix.close(cgroup_fd)
-        self.dialogue = dialogue
-        try:
+            if born_inside:
+                journal.add(launched.item)
+            else:
+                # The first process waits for our word, so it may as well take its trees meanwhile.
+                journal.add(item, launched.item)
+                self.cgroup.create()
+                if not late:
+                    self.cgroup.attach(launched.pid)
             dialogue.run()
         except BaseException:
             dialogue.abort()
             raise
         return dialogue
 
-    def _launch(self, journal: Journal, gate_fd: int, cgroup_fd: int) -> Dialogue:
+    def _launch(self) -> Launched:
+        """Start skerry-init on the plan, with the gate and (v2) the cgroup's directory."""
         r = self.request
         fds = dict(enumerate(self._options.stdio))
         fds.update({fd: fd for fd in range(3, 3 + r.preserve)})
-        fds[r.gate_fd] = gate_fd
-        if cgroup_fd >= 0:
-            fds[r.cgroup_fd] = cgroup_fd
-        limit = timeouts.seconds("CREATE", warn=self._log.warning)
-        launched = launch(self.plan, r, fds, what=f"create container {self._id}", limit_s=limit)
-        late = cgroup_fd < 0 and not self._attach_first()
-        dialogue = Dialogue(
-            launched, r, journal, on_process=self.cgroup.attach if late else None, hooks=self._hooks_due
-        )
+        directory = self._store.directory(self._id)
+        cgroup_fd = self.cgroup.join_fd()
         try:
-            journal.add(launched.item)
-            if cgroup_fd < 0 and not late:
-                self.cgroup.attach(launched.pid)
-        except BaseException:
-            dialogue.abort()
-            raise
-        return dialogue
+            socket = gate.make(directory)
+            fds[r.gate_fd] = socket.fileno()
+            if cgroup_fd >= 0:
+                fds[r.cgroup_fd] = cgroup_fd
+            limit = timeouts.seconds("CREATE", warn=self._log.warning)
+            try:
+                return launch(self.plan, r, fds, what=f"create container {self._id}", limit_s=limit)
+            finally:
+                socket.close()
+        finally:
+            posix.close(directory)
+            if cgroup_fd >= 0:
+                posix.close(cgroup_fd)
 
     def _attach_first(self) -> bool:
         """v1: whether the first process must be in the cgroup before it forks.

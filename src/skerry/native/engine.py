@@ -194,7 +194,7 @@ class NativeEngine:
     # releasing
 
     def release(self) -> None:
-        """Release what the journal lists, last first; each item leaves the journal once it is gone.
+        """Release what the journal lists, last first.
 
         Errors  ReleaseError with every cause; what failed stays on record for another try.
         """
@@ -206,8 +206,10 @@ class NativeEngine:
             except Error as error:
                 causes.append(str(error))
             else:
-                journal.drop(item)
+                journal.items.remove(item)
         if causes:
+            # What is gone can be released again without harm, so one write at the end is enough.
+            journal.save()
             raise ReleaseError(causes)
 
     def _is_frozen(self) -> bool:

@@ -52,11 +52,6 @@ class Journal:
                 return
         self.add(item)
 
-    def drop(self, item: "dict") -> None:  # type: ignore[type-arg]
-        """Its release succeeded."""
-        self.items.remove(item)
-        self.save()
-
     def of(self, kind: str) -> "list[dict]":  # type: ignore[type-arg]
         return [item for item in self.items if item.get("kind") == kind]
 

@@ -153,6 +153,33 @@ def test_closed_pipe_and_full_disk():
     assert done.stderr == b"cannot write standard output: ENOSPC (no space left on device)\n"
 
 
+def test_interrupt_before_main_is_no_traceback():
+    """P07: until the program can answer an interrupt, the kernel does."""
+    launch = f"{SOURCE}/skerry/launch.py"
+    script = f"""
+import _signal, sys, types
+main = sys.modules["skerry.cli.main"] = types.ModuleType("skerry.cli.main")
+main.run = lambda: print(_signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL)
+with open({launch!r}) as file:
+    exec(file.read(), {{"__name__": "__main__", "__file__": {launch!r}}})
+"""
+    words = [sys.executable, "-I", "-S", "-B", "-c", script]
+    assert subprocess.run(words, capture_output=True, timeout=30).stdout == b"True\n"
+
+
+def test_interrupt_from_main_on_is_an_exception():
+    script = f"""
+import _signal, sys
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+sys.path.append({SOURCE!r})
+from skerry.cli import main
+main._prepare_process()
+print(_signal.getsignal(_signal.SIGINT) is _signal.default_int_handler)
+"""
+    words = [sys.executable, "-I", "-S", "-B", "-c", script]
+    assert subprocess.run(words, capture_output=True, timeout=30).stdout == b"True\n"
+
+
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_missing_descriptors(closed):
     """decisions 10: 0 to 2 are there before anything is opened."""
