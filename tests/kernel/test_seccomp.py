@@ -439,6 +439,7 @@ def filter_of(pid: int) -> bytes:
         ptrace(detach, pid, None, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PROFILES))
 def test_same_verdicts_as_runc_s_filter(
     tmp_path: Path, runc_filter: Callable[[dict[str, Any]], bytes], name: str

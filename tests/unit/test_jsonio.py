@@ -32,7 +32,7 @@ def test_reads_what_json_reads(text: str) -> None:
         (b"{", "line 1 column 2"),
         (b"[1,\n2,]", "line 2"),
         (b'{"a" 1}', "delimiter"),
-        (b"tru", "expecting value"),
+        (b"nul", "expecting value"),
         (b"'a'", "expecting value"),
         (b'{"a":1}\0', "more follows"),
         (b'{"a":1} {}', "more follows"),
@@ -109,6 +109,12 @@ def test_depth_beyond_the_cap(depth: int) -> None:
 
 def test_wide_is_not_deep() -> None:
     assert len(jsonio.loads(b"[" + b"[[]]," * 1000 + b"0]")) == 1001  # type: ignore[arg-type]
+
+
+def test_the_number_of_values_is_capped() -> None:
+    jsonio.loads(b"[" + b"0," * (jsonio.VALUES_LIMIT - 1) + b"0]")
+    with pytest.raises(SpecError, match="more than 300000 values"):
+        jsonio.loads(b"[" + b"0," * jsonio.VALUES_LIMIT + b"0]")
 
 
 def test_an_interpreter_without_json_words_a_syntax_error() -> None:

@@ -63,10 +63,10 @@ def test_size_is_capped(tmp_path: Path) -> None:
     load.load_bundle(str(tmp_path))
     with path.open("ab") as file:
         file.write(b"\n")
-    with pytest.raises(SpecError, match="larger than 16 MiB"):
+    with pytest.raises(SpecError, match="larger than 8 MiB"):
         load.load_bundle(str(tmp_path))
     os.truncate(path, 1 << 40)
-    with pytest.raises(SpecError, match="larger than 16 MiB"):
+    with pytest.raises(SpecError, match="larger than 8 MiB"):
         load.load_process(str(path))
 
 

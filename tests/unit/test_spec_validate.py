@@ -206,7 +206,7 @@ BAD: list[tuple[str, object, str | None]] = [
     ("/linux/devices/0/major", ABSENT, None),
     ("/linux/devices/0/major", -1, None),
     ("/linux/devices/0/minor", 1 << 20, None),
-    ("/linux/devices/0/fileMode", 0o1000, None),
+    ("/linux/devices/0/fileMode", 0o200000, None),
     ("/linux/devices/0/fileMode", "0666", None),
     ("/linux/devices/0/uid", -1, None),
     # sysctl
@@ -314,6 +314,7 @@ def test_refuses(place: str, value: object, pointer: str | None) -> None:
         ("/linux/seccomp/syscalls/0/names/0", "no_such_call"),
         ("/linux/namespaces/2/path", ""),
         ("/linux/rootfsPropagation", ""),
+        ("/linux/devices/0/fileMode", 0o20666),
         ("/linux/cgroupsPath", ""),
         ("/linux/cgroupsPath", "relative/a:b:c"),
         ("/linux/netDevices", {}),

@@ -158,7 +158,9 @@ _DEVICE = {
     "path": _path_below_root,
     "major": integer(0, _MAJOR_LIMIT),
     "minor": integer(0, _MINOR_LIMIT),
-    "fileMode": integer(0, 0o777),
+    # The schema says 0777; podman sends the bits of the type along (8630 for 0666 of a character
+    # device) and runc takes them, so the plan masks what mknod takes.
+    "fileMode": integer(0, 0o177777),
     "uid": ID,
     "gid": ID,
 }
