@@ -13,7 +13,7 @@ What is not in it is found as usual.
 import marshal
 import posix
 import sys
-from _frozen_importlib import ModuleSpec  # type: ignore[import-not-found]
+from _frozen_importlib import ModuleSpec
 
 NAME = "skerry.{tag}.modules"
 SIZE_BYTES = 4
@@ -24,21 +24,25 @@ class Archive:
 
     __slots__ = ("_base", "_fd", "_root", "_table")
 
-    def __init__(self, root: str, fd: int, base: int, table: "dict[str, tuple[bool, int, int]]") -> None:
+    def __init__(
+        self, root: str, fd: int, base: int, table: "dict[str, tuple[bool, int, int]]"
+    ) -> None:
         self._root = root
         self._fd = fd
         self._base = base
         self._table = table
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> "ModuleSpec | None":
         entry = self._table.get(name)
         if entry is None:
             return None
         place = f"{self._root}/{name.replace('.', '/')}"
         origin = f"{place}/__init__.py" if entry[0] else f"{place}.py"
-        spec = ModuleSpec(name, self, origin=origin, is_package=entry[0])
+        spec = ModuleSpec(name, self, origin=origin, is_package=entry[0])  # type: ignore[arg-type]
         spec.has_location = True
-        if entry[0]:
+        if spec.submodule_search_locations is not None:
             spec.submodule_search_locations.append(place)
         return spec
 
@@ -61,6 +65,6 @@ def install(root: str) -> None:
     size = int.from_bytes(posix.read(fd, SIZE_BYTES), "little")
     version, table = marshal.loads(posix.read(fd, size))
     if version == sys.version:
-        sys.meta_path.insert(0, Archive(root, fd, SIZE_BYTES + size, table))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, Archive(root, fd, SIZE_BYTES + size, table))
     else:
         posix.close(fd)

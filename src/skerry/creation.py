@@ -20,6 +20,8 @@ from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.container import Container
     from skerry.log import Log
     from skerry.state.store import Store
@@ -35,13 +37,21 @@ class Wishes:
         "pidfd_socket", "preserve_fds", "stdio",
     )  # fmt: skip
 
+    def __init__(self) -> None:
+        self.owner = self.isolation = self.host = self.network_from = ""
+        self.stdio = (0, 1, 2)
+        self.console_socket = self.pid_file = self.pidfd_socket = ""
+        self.detach = self.new_keyring = True
+        self.no_pivot = False
+        self.preserve_fds = 0
+
 
 def create(
     cls: "type[Container]",
     store: "Store",
     id: str,
     bundle: str,
-    spec: "dict | None",  # type: ignore[type-arg]
+    spec: "dict[str, Any] | None",
     wishes: Wishes,
     log: "Log",
 ) -> "Container":
@@ -144,7 +154,7 @@ def user_name(uid: int) -> str:
         return f"#{uid}"
 
 
-def _options(spec: dict, wishes: Wishes, bundle: str, terminal: bool) -> Options:  # type: ignore[type-arg]  # noqa: FBT001
+def _options(spec: "dict[str, Any]", wishes: Wishes, bundle: str, terminal: bool) -> Options:  # noqa: FBT001
     options = Options()
     options.stdio = wishes.stdio
     options.console = terminal
@@ -162,13 +172,15 @@ def _record(
     store: "Store",
     id: str,
     bundle: str,
-    spec: dict,  # type: ignore[type-arg]
+    spec: "dict[str, Any]",
     place: Place,
     wishes: Wishes,
-) -> dict:  # type: ignore[type-arg]
+) -> "dict[str, Any]":
     """The key `state`: facts that every later verb needs, so that none has to read the spec."""
     pid = posix.getpid()
-    namespaces = {e["type"]: e.get("path") or "" for e in (spec.get("linux") or {}).get("namespaces") or ()}
+    namespaces = {
+        e["type"]: e.get("path") or "" for e in (spec.get("linux") or {}).get("namespaces") or ()
+    }
     unique = posix.getrandom(_UNIQUE_BYTES).hex()
     hooks = spec.get("hooks") or {}
     root = (spec.get("root") or {}).get("path") or ""

@@ -9,6 +9,7 @@ import posix
 
 from skerry import paths, timeouts
 from skerry.hooks import run_host_hooks
+from skerry.linux import caps
 from skerry.native import facts, gate
 from skerry.native.cgroup.group import Cgroup
 from skerry.native.cgroup.tree import Layout, open_cgroup, read_layout
@@ -23,6 +24,8 @@ from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.log import Log
     from skerry.state.store import Store
 
@@ -45,7 +48,15 @@ class Options:
 class Creation:
     """One create: `build` the plan, `run` it to the gate, then `finish` or `undo`."""
 
-    def __init__(self, store: "Store", id: str, spec: dict, record: dict, options: Options, log: "Log") -> None:  # type: ignore[type-arg]
+    def __init__(
+        self,
+        store: "Store",
+        id: str,
+        spec: "dict[str, Any]",
+        record: "dict[str, Any]",
+        options: Options,
+        log: "Log",
+    ) -> None:
         self._store = store
         self._id = id
         self._spec = spec
@@ -81,7 +92,7 @@ class Creation:
         r.device_program = self.cgroup.device_program(self._resources) or b""
         if r.process and r.linux.get("seccomp"):
             r.seccomp = self._filter(r.linux["seccomp"])
-        r.last_cap = facts.caps.last_cap()
+        r.last_cap = caps.last_cap()
         facts.check_capabilities(r)
         r.limits = facts.limits(r.process)
         r.parent_mount = facts.parent_mount(r)
@@ -94,7 +105,7 @@ class Creation:
                 r.hook_states[name] = template(self.state(status, 0))
         return r
 
-    def _filter(self, seccomp: dict) -> object:  # type: ignore[type-arg]
+    def _filter(self, seccomp: "dict[str, Any]") -> object:
         from skerry.native import seccomp as compiler
 
         program = compiler.program(seccomp, f"{self._store.root}/{paths.SECCOMP_CACHE}")
@@ -102,7 +113,7 @@ class Creation:
             self._log.debug(f"seccomp: this libseccomp does not know the system call {name}")
         return program
 
-    def state(self, status: str, pid: int) -> dict:  # type: ignore[type-arg]
+    def state(self, status: str, pid: int) -> "dict[str, Any]":
         """The state that hooks read (runtime.md "State")."""
         state = {
             "ociVersion": self._spec["ociVersion"],
@@ -126,7 +137,11 @@ class Creation:
         launched = self._launch()
         late = not born_inside and not self._attach_first()
         self.dialogue = dialogue = Dialogue(
-            launched, self.request, journal, on_process=self.cgroup.attach if late else None, hooks=self._hooks_due
+            launched,
+            self.request,
+            journal,
+            on_process=self.cgroup.attach if late else None,
+            hooks=self._hooks_due,
         )
         try:
             if born_inside:

@@ -145,7 +145,9 @@ class Dialogue:
         linux = self._request.linux
         if record.value == MAPS_USER:
             for name, key in (("uid_map", "uidMappings"), ("gid_map", "gidMappings")):
-                lines = [f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in linux.get(key) or ()]
+                lines = [
+                    f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in linux.get(key) or ()
+                ]
                 self._write(name, "".join(lines), f"/linux/{key}")
         else:
             lines = []

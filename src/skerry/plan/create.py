@@ -148,7 +148,9 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     _after_gate(p, r, what, state, path)
 
 
-def _after_gate(p: Plan, r: Request, what: program.Program, state: "tuple[Data, int]", path: Reg) -> None:
+def _after_gate(
+    p: Plan, r: Request, what: program.Program, state: "tuple[Data, int]", path: Reg
+) -> None:
     hooks.start_container(p, r, what, state)
     program.execute(p, r, what, path)
 
@@ -173,7 +175,7 @@ def _close_others(p: Plan, r: Request) -> Reg:
     All of that is close-on-exec, and so is the pipe that start will send.
     """
     p.step("close what the program shall not have")
-    signals = p.result("signalfd4", -1, p.bytes(b"\xff" * 8), 8, abi.O_CLOEXEC)
+    signals = p.result("signalfd4", -1, p.blob(b"\xff" * 8), 8, abi.O_CLOEXEC)
     p.call("CLOSE", r.plan_fd, r.conversation_fd, r.gate_fd, signals)
     return signals
 

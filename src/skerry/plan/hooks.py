@@ -17,6 +17,10 @@ from skerry.plan.identity import DEFAULT_UMASK
 from skerry.plan.program import Program
 from skerry.plan.request import Request
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 # A pid has at most seven digits; blanks before a number mean nothing to JSON.
 PID_BYTES = 10
 _PID_MARK = b'"pid":' + b"9" * PID_BYTES
@@ -37,7 +41,7 @@ def due(p: Plan, r: Request) -> None:
     p.call("umask", 0)
 
 
-def template(state: dict) -> bytes:  # type: ignore[type-arg]
+def template(state: "dict[str, Any]") -> bytes:
     """The state as JSON, its pid still to be filled in."""
     return dumps({**state, "pid": int(b"9" * PID_BYTES)})
 
@@ -56,7 +60,7 @@ def receive_state(p: Plan, r: Request, name: str) -> "tuple[Data, int]":
         p.call("RECV", ops.GO, p.text(""), 0)
         return NO_STATE
     raw = r.hook_states[name]
-    state = p.bytes(raw)
+    state = p.blob(raw)
     place = raw.index(_PID_MARK) + len(_PID_MARK) - PID_BYTES
     p.call("RECV", ops.GO, state.at(place), PID_BYTES)
     return state, len(raw)
@@ -70,7 +74,7 @@ def start_container(p: Plan, r: Request, program: Program, state: "tuple[Data, i
 def _run(
     p: Plan,
     name: str,
-    entries: "list[dict]",  # type: ignore[type-arg]
+    entries: "list[dict[str, Any]]",
     default_env: Data,
     state: "tuple[Data, int]",
 ) -> None:

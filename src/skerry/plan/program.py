@@ -43,7 +43,7 @@ class Program:
         self.home: Data | None = None
         words: list[int | Data] = [p.text(entry) for entry in env + r.extra_env]
         if not any(entry.startswith("HOME=") for entry in env):
-            self.home = p.bytes(b"HOME=/" + bytes(HOME_BYTES - 6))
+            self.home = p.blob(b"HOME=/" + bytes(HOME_BYTES - 6))
             words.append(self.home)
         self.envp = p.words([*words, 0])
         self.argv = p.words([*[p.text(arg) for arg in args], 0])
@@ -132,7 +132,7 @@ def install_filter(p: Plan, r: Request) -> None:
     if filter is None:
         return
     p.step("install the seccomp filter", "/linux/seccomp")
-    code = p.bytes(filter.filter)
+    code = p.blob(filter.filter)
     header = p.words([len(filter.filter) // 8, code])
     flags = filter.flags | (_FILTER_FLAG_NEW_LISTENER if filter.listener else 0)
     listener = p.result("seccomp", abi.SECCOMP_SET_MODE_FILTER, flags, header)

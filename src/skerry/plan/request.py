@@ -1,9 +1,17 @@
 """What a recipe must know besides the spec: facts of the host, looked up before the plan is built.
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 Runs in: create, exec (hot); pure.   Imports: nothing.
 Source:  native/facts.py fills it from the host; tests fill it by hand.
 Never:   holds an open fd or a policy.
 """
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Request:
@@ -45,7 +53,9 @@ class Request:
         "new_keyring", "kcore", "pointer", "join_user", "hook_states",
     )  # fmt: skip
 
-    def __init__(self, machine: str, id: str, spec: dict, process: "dict | None") -> None:  # type: ignore[type-arg]
+    def __init__(
+        self, machine: str, id: str, spec: "dict[str, Any]", process: "dict[str, Any] | None"
+    ) -> None:
         self.machine = machine
         self.id = id
         self.bundle = ""
@@ -62,7 +72,7 @@ class Request:
         self.cgroup_version = 0
         self.cgroup_mounts: list[tuple[str, str, str]] = []
         self.device_program = b""
-        self.seccomp = None
+        self.seccomp: Any = None
         self.last_cap = 40
         self.limits: dict[int, tuple[int, int]] = {}
         self.join = 0
@@ -96,7 +106,7 @@ class Request:
         return 6 + self.preserve
 
     @property
-    def linux(self) -> dict:  # type: ignore[type-arg]
+    def linux(self) -> "dict[str, Any]":
         return self.spec.get("linux") or {}
 
     def namespace(self, kind: str) -> "str | None":

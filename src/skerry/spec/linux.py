@@ -22,7 +22,6 @@ from skerry.spec.fields import (
 )
 from skerry.spec.mounts import is_root
 from skerry.spec.resources import check_resources
-from skerry.spec.seccomp import check_seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ def check_linux(linux: "Any", pointer: str = "/linux", *, rootful: bool = True) 
 
         check_sysctl(linux["sysctl"], f"{pointer}/sysctl", namespaces)
     if "seccomp" in linux:
+        from skerry.spec.seccomp import check_seccomp  # with libseccomp's tables
+
         check_seccomp(linux["seccomp"], f"{pointer}/seccomp")
     if "resources" in linux:
         return check_resources(linux["resources"], f"{pointer}/resources")
