@@ -139,7 +139,8 @@ static int same(const char *one, const char *other)
  */
 static void take_the_lock_early(void)
 {
-	static const char mark[] = ":pids:", top[] = "/sys/fs/cgroup/pids", file[] = "/cgroup.procs";
+	static const char mark[] = ":pids:", top[] = "/sys/fs/cgroup/pids",
+			  file[] = "/cgroup.procs";
 	static char table[PATH_LIMIT], path[2 * PATH_LIMIT];
 	long fd = call(__NR_openat, AT_FDCWD, (long)"/proc/self/cgroup", O_CLOEXEC, 0);
 	long size = call(__NR_read, fd, (long)table, PATH_LIMIT - 1, 0), used = 0;

@@ -9,9 +9,9 @@ import posix
 from struct import pack
 
 from skerry.creation import check_console, hand_over, inherited_fds, write_pid_file
+from skerry.engine import Options
 from skerry.errors import Error, InitError, KernelError, NoSuchKey
 from skerry.linux import process as processes
-from skerry.native.create import Options
 from skerry.spec.validate import check_process
 
 TYPE_CHECKING = False

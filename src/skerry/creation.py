@@ -9,14 +9,13 @@ import posix
 import time
 
 from skerry import paths
+from skerry.engine import Options
 from skerry.errors import Error, ReleaseError, UsageError
 from skerry.linux import process
-from skerry.native.create import Creation, Options
 from skerry.pod import Place, find_place, share_network
 from skerry.spec import annotations
 from skerry.spec.load import load_bundle
 from skerry.spec.validate import check_spec
-from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from skerry.container import Container
     from skerry.log import Log
+    from skerry.native.create import Creation
     from skerry.state.store import Store
 
 _UNIQUE_BYTES = 16
@@ -209,7 +209,7 @@ def _record(
     }
 
 
-def _settle(container: "Container", creation: Creation, wishes: Wishes) -> None:
+def _settle(container: "Container", creation: "Creation", wishes: Wishes) -> None:
     """Init is ready: put it on record, tell whoever asked, then let it go to the gate."""
     dialogue = creation.dialogue
     if dialogue is None:
@@ -243,11 +243,8 @@ def _keep_network(container: "Container", pid: int, pidfd: int) -> None:
     if not network:
         network = f"/proc/{pid}/ns/net"
         if container.record["SandboxID"] == container.id:
-            from skerry.native.holder import hold
-
-            # Init may end before the pod does; a parked skerry-init keeps the namespace.
-            holder = hold(Journal.load(container.store, container.id), pidfd, container.id)
-            network = f"/proc/{holder}/ns/net"
+            # Init may end before the pod does.
+            network = container.engine.hold_network(pidfd)
     container.store.set(container.id, "netns", network)
 
 

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 from assembler import Plan
+
 from skerry.plan import ops
 
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from assembler import DEADLINE_S, Label, Plan, eventually, is_dead
+
 from skerry.plan import ops
 
 STATE = b'{"ociVersion":"1.3.0","id":"c1"}'

@@ -8,6 +8,7 @@ import struct
 import pytest
 from assembler import SEALS, Data, Label, Plan, Reg, sealed
 from rules import HEADER_BYTES, OP_BYTES, is_valid
+
 from skerry.plan import ops
 
 MUTATIONS = int(os.environ.get("SKERRY_FUZZ_PLANS", "20000"))

@@ -8,6 +8,7 @@ import stat
 
 import pytest
 from assembler import Plan, Reg
+
 from skerry.plan import ops
 
 O_PATH = 0o10000000

@@ -8,6 +8,7 @@ Never:   leaves something behind that is not in the journal.
 import posix
 
 from skerry import paths, timeouts
+from skerry.engine import Options
 from skerry.hooks import run_host_hooks
 from skerry.linux import caps
 from skerry.native import facts, gate
@@ -28,21 +29,6 @@ if TYPE_CHECKING:
 
     from skerry.log import Log
     from skerry.state.store import Store
-
-
-class Options:
-    """What the caller of create chose, beside the spec. Fds are borrowed."""
-
-    __slots__ = ("console", "layers", "new_keyring", "no_pivot", "preserve", "extra_env", "stdio")
-
-    def __init__(self) -> None:
-        self.stdio = (0, 1, 2)
-        self.console = False
-        self.preserve = 0
-        self.extra_env: list[str] = []
-        self.no_pivot = False
-        self.new_keyring = True
-        self.layers: list[str] = []
 
 
 class Creation:

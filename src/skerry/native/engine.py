@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from skerry.engine import Options
     from skerry.log import Log
     from skerry.native.cgroup.group import Cgroup
-    from skerry.native.create import Creation, Options
+    from skerry.native.create import Creation
     from skerry.native.exec import Execution
     from skerry.plan.build import Plan
     from skerry.state.store import Store
@@ -81,6 +82,12 @@ class NativeEngine:
             recorded = self._store.get(self._id, "pid")
             count = recorded.get("ops") or 0 if type(recorded) is dict else 0
             raise explain_start(self._id, spec_of(), record, count)
+
+    def hold_network(self, init_pidfd: int) -> str:
+        """Keep init's network namespace until release, whatever becomes of init; its path."""
+        from skerry.native.holder import hold
+
+        return f"/proc/{hold(Journal.load(self._store, self._id), init_pidfd, self._id)}/ns/net"
 
     def exec(
         self,
@@ -249,7 +256,7 @@ def plan_of(bundle: str) -> "Plan":
     """
     from skerry import paths
     from skerry.log import SILENT
-    from skerry.native.create import Creation, Options
+    from skerry.native.create import Creation
     from skerry.spec.load import load_bundle
     from skerry.spec.validate import check_spec
     from skerry.state.store import Store

@@ -8,10 +8,10 @@ Never:   writes keys; the core records the process between `run` and `finish`.
 import posix
 
 from skerry import paths, timeouts
+from skerry.engine import Options
 from skerry.linux import caps
 from skerry.native import facts
 from skerry.native.cgroup.group import Cgroup
-from skerry.native.create import Options
 from skerry.native.dialogue import Dialogue
 from skerry.native.launch import launch
 from skerry.plan import join as recipe
