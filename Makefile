@@ -91,6 +91,7 @@ install: build ## PREFIX (/usr/local), DESTDIR
 	@umask 022 && rm -rf "$(LIB)" && install -d "$(LIB)" "$(DESTDIR)$(PREFIX)/bin" && \
 	cd src && find skerry -name '*.py' -exec install -D -m 0644 {} "$(LIB)/{}" \; && \
 	install -m 0755 skerry/skerry-init "$(LIB)/skerry/skerry-init" && \
+	$(PYTHON) -X no_debug_ranges $(CURDIR)/tools/make_archive "$(LIB)" "$(PREFIX)/lib/skerry" && \
 	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash $(if $(DESTDIR),-s "$(DESTDIR)") "$(LIB)" && \
 	install -m 0755 $(CURDIR)/build/install/skerry "$(DESTDIR)$(PREFIX)/bin/skerry"
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/skerry"

@@ -38,7 +38,8 @@ static int64_t send_with_fd(int socket, struct iovec *part, int32_t fd)
 	struct {
 		struct control head;
 		int32_t fd, padding;
-	} control = {{sizeof(struct control) + sizeof(fd), SOL_SOCKET_LEVEL, SCM_RIGHTS_TYPE}, fd, 0};
+	} control = {
+		{sizeof(struct control) + sizeof(fd), SOL_SOCKET_LEVEL, SCM_RIGHTS_TYPE}, fd, 0};
 	struct message message = {
 		.parts = part, .count = 1, .control = &control, .control_bytes = sizeof(control)};
 
@@ -96,11 +97,11 @@ static int64_t receive_fd(int64_t socket)
 	struct control *control = (void *)scratch;
 	uint8_t byte;
 	struct iovec part = {&byte, sizeof(byte)};
-	struct message message = {
-		.parts = &part,
-		.count = 1,
-		.control = control,
-		.control_bytes = sizeof(*control) + FDS_OF_MESSAGE * sizeof(int32_t)};
+	struct message message = {.parts = &part,
+				  .count = 1,
+				  .control = control,
+				  .control_bytes =
+					  sizeof(*control) + FDS_OF_MESSAGE * sizeof(int32_t)};
 	int64_t got = RETRY(call3(NR_recvmsg, socket, &message, MSG_CMSG_CLOEXEC_FLAG));
 	const int32_t *fds = (const void *)(control + 1);
 	uint64_t count;

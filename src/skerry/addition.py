@@ -9,13 +9,15 @@ import posix
 from struct import pack
 
 from skerry.creation import check_console, hand_over, inherited_fds, write_pid_file
+from skerry.engine import Options
 from skerry.errors import Error, InitError, KernelError, NoSuchKey
 from skerry.linux import process as processes
-from skerry.native.create import Options
 from skerry.spec.validate import check_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.container import Container, Process
 
 _TCGETS, _TIOCSWINSZ = 0x5401, 0x5414
@@ -25,11 +27,23 @@ class Wishes:
     """The caller's arguments of Container.exec."""
 
     __slots__ = (
-        "cgroup", "console_socket", "detach", "pid_file", "pidfd_socket", "preserve_fds", "stdio",
-    )  # fmt: skip
+        "cgroup",
+        "console_socket",
+        "detach",
+        "pid_file",
+        "pidfd_socket",
+        "preserve_fds",
+        "stdio",
+    )
+
+    def __init__(self) -> None:
+        self.stdio = (0, 1, 2)
+        self.console_socket = self.pid_file = self.pidfd_socket = self.cgroup = ""
+        self.detach = False
+        self.preserve_fds = 0
 
 
-def add(container: "Container", process: dict, wishes: Wishes) -> "Process":  # type: ignore[type-arg]
+def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "Process":
     """Container.exec."""
     from skerry.container import Process
 
@@ -42,7 +56,11 @@ def add(container: "Container", process: dict, wishes: Wishes) -> "Process":  # 
     options.preserve, options.extra_env = inherited_fds(wishes.preserve_fds)
     options.new_keyring = False  # the container's own session keyring is joined with its namespaces
     execution = container.engine.exec(
-        container.spec(), process, options, sub_cgroup=wishes.cgroup
+        container.spec(),
+        process,
+        options,
+        bundle=container.record["Bundle"],
+        sub_cgroup=wishes.cgroup,
     )
     dialogue = execution.dialogue
     if dialogue is None:
@@ -83,7 +101,9 @@ def resize(container: "Container", width: int, height: int, pid: "int | None") -
             fcntl.ioctl(tty, _TCGETS, bytes(64))
             fcntl.ioctl(tty, _TIOCSWINSZ, pack("HHHH", height, width, 0, 0))
         except OSError as error:
-            raise KernelError("resize", "the terminal of a process without one", error.errno or 0) from error
+            raise KernelError(
+                "resize", "the terminal of a process without one", error.errno or 0
+            ) from error
         finally:
             posix.close(tty)
     finally:

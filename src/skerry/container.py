@@ -18,6 +18,8 @@ from skerry.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.log import Log
     from skerry.native.engine import NativeEngine
 
@@ -42,7 +44,9 @@ class Container:
 
     __slots__ = ("_pidfd", "console_fd", "engine", "id", "log", "record", "store")
 
-    def __init__(self, store: Store, id: str, record: dict, log: "Log" = SILENT) -> None:  # type: ignore[type-arg]
+    def __init__(
+        self, store: Store, id: str, record: "dict[str, Any]", log: "Log" = SILENT
+    ) -> None:
         self.store = store
         self.id = id
         self.record = record
@@ -59,7 +63,7 @@ class Container:
         id: str,
         *,
         bundle: str,
-        spec: "dict | None" = None,  # type: ignore[type-arg]
+        spec: "dict[str, Any] | None" = None,
         owner: str = "",
         isolation: str = "",
         host: str = "",
@@ -107,7 +111,7 @@ class Container:
             raise Error(f"cannot read state 'state' of ID '{id}': it is not an object")
         return cls(store, id, record, log)
 
-    def spec(self) -> dict:  # type: ignore[type-arg]
+    def spec(self) -> "dict[str, Any]":
         """The spec as it was at create."""
         spec = self.store.get(self.id, "spec")
         if type(spec) is not dict:
@@ -126,7 +130,7 @@ class Container:
             return words.CREATING if alive else words.STOPPED
         return self.engine.status()
 
-    def state(self) -> dict:  # type: ignore[type-arg]
+    def state(self) -> "dict[str, Any]":
         """The OCI state, with owner.
 
         Source  runtime.md "State"; docs/lifecycle.md 101, 102.
@@ -156,7 +160,7 @@ class Container:
         self._check("ps")
         return self.engine.processes()
 
-    def stats(self) -> dict:  # type: ignore[type-arg]
+    def stats(self) -> "dict[str, Any]":
         """Figures as `events` prints them under `data`."""
         self._check("events")
         return self.engine.stats()
@@ -178,7 +182,8 @@ class Container:
 
         Errors  StateError; HookError and InitError from what happens between the gate and execve.
         """
-        self._check("start")
+        if self._pidfd < 0:  # else this very object made it: the gate alone can tell
+            self._check("start")
         self.engine.start(self.spec)
         hooks = (self.record.get("Hooks") or {}).get("poststart")
         if hooks:
@@ -229,7 +234,7 @@ class Container:
         self._check("resume")
         self.engine.resume()
 
-    def update(self, resources: dict, *, pointer: str = "") -> None:  # type: ignore[type-arg]
+    def update(self, resources: "dict[str, Any]", *, pointer: str = "") -> None:
         """Change limits; all of them, or none.
 
         Errors  SpecError below `pointer`; KernelError.
@@ -243,7 +248,7 @@ class Container:
 
     def exec(
         self,
-        process: dict,  # type: ignore[type-arg]
+        process: "dict[str, Any]",
         *,
         stdio: "tuple[int, int, int]" = (0, 1, 2),
         console_socket: str = "",
@@ -305,7 +310,7 @@ class Container:
         self._pidfd = pidfd
         self.console_fd = console_fd
 
-    def hook_state(self, status: str) -> dict:  # type: ignore[type-arg]
+    def hook_state(self, status: str) -> "dict[str, Any]":
         """The state that hooks on the host read."""
         state = {
             "ociVersion": self.record.get("OciVersion") or "",
@@ -393,4 +398,3 @@ class Process:
         except Error as error:
             with_container.log.debug(f"the container went before its process: {error}")
         return ended[0] if ended is not None else 255
-

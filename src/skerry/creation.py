@@ -9,19 +9,21 @@ import posix
 import time
 
 from skerry import paths
+from skerry.engine import Options
 from skerry.errors import Error, ReleaseError, UsageError
 from skerry.linux import process
-from skerry.native.create import Creation, Options
 from skerry.pod import Place, find_place, share_network
 from skerry.spec import annotations
 from skerry.spec.load import load_bundle
 from skerry.spec.validate import check_spec
-from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.container import Container
     from skerry.log import Log
+    from skerry.native.create import Creation
     from skerry.state.store import Store
 
 _UNIQUE_BYTES = 16
@@ -35,13 +37,21 @@ class Wishes:
         "pidfd_socket", "preserve_fds", "stdio",
     )  # fmt: skip
 
+    def __init__(self) -> None:
+        self.owner = self.isolation = self.host = self.network_from = ""
+        self.stdio = (0, 1, 2)
+        self.console_socket = self.pid_file = self.pidfd_socket = ""
+        self.detach = self.new_keyring = True
+        self.no_pivot = False
+        self.preserve_fds = 0
+
 
 def create(
     cls: "type[Container]",
     store: "Store",
     id: str,
     bundle: str,
-    spec: "dict | None",  # type: ignore[type-arg]
+    spec: "dict[str, Any] | None",
     wishes: Wishes,
     log: "Log",
 ) -> "Container":
@@ -144,7 +154,7 @@ def user_name(uid: int) -> str:
         return f"#{uid}"
 
 
-def _options(spec: dict, wishes: Wishes, bundle: str, terminal: bool) -> Options:  # type: ignore[type-arg]  # noqa: FBT001
+def _options(spec: "dict[str, Any]", wishes: Wishes, bundle: str, terminal: bool) -> Options:  # noqa: FBT001
     options = Options()
     options.stdio = wishes.stdio
     options.console = terminal
@@ -162,13 +172,15 @@ def _record(
     store: "Store",
     id: str,
     bundle: str,
-    spec: dict,  # type: ignore[type-arg]
+    spec: "dict[str, Any]",
     place: Place,
     wishes: Wishes,
-) -> dict:  # type: ignore[type-arg]
+) -> "dict[str, Any]":
     """The key `state`: facts that every later verb needs, so that none has to read the spec."""
     pid = posix.getpid()
-    namespaces = {e["type"]: e.get("path") or "" for e in (spec.get("linux") or {}).get("namespaces") or ()}
+    namespaces = {
+        e["type"]: e.get("path") or "" for e in (spec.get("linux") or {}).get("namespaces") or ()
+    }
     unique = posix.getrandom(_UNIQUE_BYTES).hex()
     hooks = spec.get("hooks") or {}
     root = (spec.get("root") or {}).get("path") or ""
@@ -197,7 +209,7 @@ def _record(
     }
 
 
-def _settle(container: "Container", creation: Creation, wishes: Wishes) -> None:
+def _settle(container: "Container", creation: "Creation", wishes: Wishes) -> None:
     """Init is ready: put it on record, tell whoever asked, then let it go to the gate."""
     dialogue = creation.dialogue
     if dialogue is None:
@@ -231,11 +243,8 @@ def _keep_network(container: "Container", pid: int, pidfd: int) -> None:
     if not network:
         network = f"/proc/{pid}/ns/net"
         if container.record["SandboxID"] == container.id:
-            from skerry.native.holder import hold
-
-            # Init may end before the pod does; a parked skerry-init keeps the namespace.
-            holder = hold(Journal.load(container.store, container.id), pidfd, container.id)
-            network = f"/proc/{holder}/ns/net"
+            # Init may end before the pod does.
+            network = container.engine.hold_network(pidfd)
     container.store.set(container.id, "netns", network)
 
 

@@ -15,13 +15,29 @@ An engine is made for one id and holds nothing open between calls; what must be 
     pause() resume()                            running; paused
     update(resources)                           all set, or all as before
     stats() processes()
-    release(warn)                               everything in the journal, in reverse; can be repeated
+    hold_network(pidfd) -> path                 a sandbox's network namespace outlives its init
+    release()                                   everything in the journal, in reverse; can be repeated
 """
 
 from skerry.errors import Error
 
 # isolation -> module and class
 ENGINES = {"process": ("skerry.native.engine", "NativeEngine")}
+
+
+class Options:
+    """What the caller of create chose, beside the spec. Fds are borrowed."""
+
+    __slots__ = ("console", "layers", "new_keyring", "no_pivot", "preserve", "extra_env", "stdio")
+
+    def __init__(self) -> None:
+        self.stdio = (0, 1, 2)
+        self.console = False
+        self.preserve = 0
+        self.extra_env: list[str] = []
+        self.no_pivot = False
+        self.new_keyring = True
+        self.layers: list[str] = []
 
 
 def engine_class(isolation: str) -> type:

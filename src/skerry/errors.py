@@ -155,9 +155,7 @@ class EngineError(Error):
 
 class ReleaseError(Error):
     def __init__(self, causes: list[str]) -> None:
-        super().__init__(
-            "failed to release one or more container resources: " + "; ".join(causes)
-        )
+        super().__init__("failed to release one or more container resources: " + "; ".join(causes))
         self.causes = causes
 
 

@@ -13,13 +13,14 @@ from skerry.errors import Error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from skerry.container import Container
 
 
 def watch(
     container: "Container", *, interval_s: float, stats_only: bool = False
-) -> "Iterator[dict]":  # type: ignore[type-arg]
+) -> "Iterator[dict[str, Any]]":
     """Yield events until the container has ended.
 
     Shape   `{"type": "stats", "id", "data"}`, `{"type": "oom", "id"}`; with `stats_only` one of the first kind.
@@ -47,11 +48,11 @@ def watch(
         oom.close()
 
 
-def _stats(container: "Container") -> dict:  # type: ignore[type-arg]
+def _stats(container: "Container") -> "dict[str, Any]":
     return {"type": "stats", "id": container.id, "data": container.stats()}
 
 
-def _stats_if_there(container: "Container") -> "Iterator[dict]":  # type: ignore[type-arg]
+def _stats_if_there(container: "Container") -> "Iterator[dict[str, Any]]":
     """It may end between two looks."""
     try:
         yield _stats(container)

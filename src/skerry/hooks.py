@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 OUTPUT_LIMIT_BYTES = 512
 _READ_BYTES = 65536
-# What lies in the pipe when the hook has ended is read, what keeps coming is not: 1 MiB is the most
-# a pipe holds.
-_LAST_READS = 16
 _SIGKILL = 9
 
 
@@ -113,8 +110,9 @@ def _watch(pid: int, reader: int, timeout_s: "int | None") -> str:
 
 def _collect(pidfd: int, reader: int, timeout_s: "int | None") -> "tuple[bytes, bool]":
     """Read until the hook has ended; the first bytes of the output, and whether it has."""
-    posix.set_blocking(reader, False)
     poller = select.poll()
+    # In this order, in which poll looks: what a hook has written is in the pipe before it ends. A
+    # child that it left behind may hold the pipe open, so there is no waiting for the pipe's end.
     poller.register(pidfd, select.POLLIN)
     poller.register(reader, select.POLLIN)
     kept = b""
@@ -131,21 +129,7 @@ def _collect(pidfd: int, reader: int, timeout_s: "int | None") -> "tuple[bytes, 
             if not chunk:
                 poller.unregister(reader)
         if pidfd in ready:
-            return kept + _drain(reader, OUTPUT_LIMIT_BYTES - len(kept)), True
-
-
-def _drain(reader: int, limit: int) -> bytes:
-    """What is in the pipe right now; a child that the hook left behind may hold it open."""
-    kept = b""
-    try:
-        for _ in range(_LAST_READS):
-            chunk = posix.read(reader, _READ_BYTES)
-            if not chunk or len(kept) == limit:
-                break
-            kept += chunk[: limit - len(kept)]
-    except BlockingIOError:
-        pass
-    return kept
+            return kept, True
 
 
 def _kill_group(pid: int) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # Deeper than any document of ours by far, and safely below what recursive code can walk.
 DEPTH_LIMIT = 128
+# An object of one member takes 8 bytes as text and 200 as a value: a bound on bytes alone bounds no
+# memory.
+VALUES_LIMIT = 300_000
 _BLANKS = " \t\n\r"
 
 
@@ -66,10 +69,14 @@ def loads(data: bytes, *, what: str = "") -> object:
     """Read one JSON document.
 
     Shape   dict, list, str, int, float, bool, None; strings are Unicode, names unique, at most
-            128 levels.
+            128 levels and 300,000 values.
     Errors  SpecError; its pointer is "" unless the document parses and one value is at fault.
     """
     prefix = f"{what}: " if what else ""
+    # Every value but the first is opened by one of these, or by a colon after one.
+    opened = data.count(b"{") + data.count(b"[")
+    if opened + data.count(b",") > VALUES_LIMIT:
+        raise SpecError("", f"{prefix}holds more than {VALUES_LIMIT} values")
     context = _Context()
     try:
         text = data.decode().lstrip(_BLANKS)
@@ -86,7 +93,7 @@ def loads(data: bytes, *, what: str = "") -> object:
     # The walks are skipped where the bytes show that there is nothing to find.
     if context.duplicates:
         _refuse_duplicates(value, context.duplicates, prefix)
-    if data.count(b"{") + data.count(b"[") > DEPTH_LIMIT and isinstance(value, (dict, list)):
+    if opened > DEPTH_LIMIT and isinstance(value, (dict, list)):
         _refuse_depth(value, prefix)
     if b"\\ud" in data or b"\\uD" in data:
         _refuse_surrogates(value, prefix)
@@ -157,17 +164,23 @@ def _is_unicode(text: str) -> bool:
 
 def _walk(value: object) -> "Iterator[tuple[str, object]]":
     """Every value with its JSON pointer, in the order of the document."""
-    stack = [("", value)]
+    stack = [iter([("", value)])]
     while stack:
-        pointer, item = stack.pop()
-        yield pointer, item
-        if isinstance(item, dict):
-            inner = [(f"{pointer}/{escape(name)}", child) for name, child in item.items()]
-        elif isinstance(item, list):
-            inner = [(f"{pointer}/{n}", child) for n, child in enumerate(item)]
+        for pointer, item in stack[-1]:
+            yield pointer, item
+            if isinstance(item, (dict, list)):
+                stack.append(_members(pointer, item))
+                break
         else:
-            continue
-        stack.extend(reversed(inner))
+            stack.pop()
+
+
+def _members(
+    pointer: str, value: "dict[str, object] | list[object]"
+) -> "Iterator[tuple[str, object]]":
+    names = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, child in names:
+        yield f"{pointer}/{escape(str(name))}", child
 
 
 def escape(name: str) -> str:

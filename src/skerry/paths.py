@@ -93,9 +93,7 @@ def _run_directory() -> str:
         return RUN
     base = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
     if not base.startswith("/"):
-        raise UsageError(
-            "cannot find the state directory: XDG_RUNTIME_DIR is not an absolute path"
-        )
+        raise UsageError("cannot find the state directory: XDG_RUNTIME_DIR is not an absolute path")
     return f"{absolute(base)}/skerry"
 
 

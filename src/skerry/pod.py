@@ -10,6 +10,8 @@ from skerry.spec import annotations as read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.log import Log
     from skerry.state.store import Store
 
@@ -27,7 +29,9 @@ class Place:
         self.isolation = "process"
 
 
-def find_place(store: "Store", id: str, spec: dict, *, isolation: str, host: str) -> Place:  # type: ignore[type-arg]
+def find_place(
+    store: "Store", id: str, spec: "dict[str, Any]", *, isolation: str, host: str
+) -> Place:
     """Apply the rules of sandbox and host.
 
     Errors  Error with the seed's words; NotFound for a sandbox or host that is not there.
@@ -76,7 +80,9 @@ def _member_host(store: "Store", id: str, sandbox_id: str, isolation: str, host:
     return sandbox_host
 
 
-def share_network(store: "Store", spec: dict, network_from: str, log: "Log") -> dict:  # type: ignore[type-arg]
+def share_network(
+    store: "Store", spec: "dict[str, Any]", network_from: str, log: "Log"
+) -> "dict[str, Any]":
     """The spec with the network namespace of another container, if that is asked for.
 
     Errors  NotFound for an unknown container.
@@ -87,7 +93,9 @@ def share_network(store: "Store", spec: dict, network_from: str, log: "Log") -> 
     try:
         path = store.get(source, "netns")
     except NoSuchKey:
-        log.warning(f"container {source} has no network namespace of its own: the spec's setting applies")
+        log.warning(
+            f"container {source} has no network namespace of its own: the spec's setting applies"
+        )
         return spec
     linux = dict(spec.get("linux") or {})
     others = [entry for entry in linux.get("namespaces") or () if entry["type"] != "network"]
@@ -95,6 +103,6 @@ def share_network(store: "Store", spec: dict, network_from: str, log: "Log") -> 
     return {**spec, "linux": linux}
 
 
-def _record(store: "Store", id: str) -> dict:  # type: ignore[type-arg]
+def _record(store: "Store", id: str) -> "dict[str, Any]":
     record = store.get(id, "state")
     return record if type(record) is dict else {}

@@ -101,6 +101,13 @@ class Plan:
     def write(self, fd, text: bytes) -> int:
         return self.op("WRITE", fd, self.blob(text), len(text))
 
+    def mount(self, kind: str, target: str, options: str = "") -> None:
+        """Mount in a mount namespace of the plan's own, so that it ends with the process."""
+        nothing = self.blob("none")
+        self.call("unshare", 0x20000)  # CLONE_NEWNS
+        self.call("mount", nothing, self.blob("/"), 0, 1 << 18 | 0x4000, 0)  # MS_PRIVATE | MS_REC
+        self.call("mount", nothing, self.blob(target), self.blob(kind), 0, self.blob(options))
+
     def exit(self, status: int) -> int:
         return self.call("exit_group", status)
 
@@ -177,6 +184,15 @@ def eventually(condition) -> bool:
             return False
         select.select([], [], [], 0.005)
     return True
+
+
+def is_dead(pid: int) -> bool:
+    """Whether a process is gone, or a zombie that its new parent has not reaped yet."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return text.rpartition(")")[2].split()[0] == "Z"
 
 
 class Record:

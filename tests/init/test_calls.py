@@ -5,6 +5,7 @@ import os
 
 import pytest
 from assembler import Data, Label, Plan, Reg
+
 from skerry.plan import ops
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from assembler import Label, Plan, eventually
+
 from skerry.linux import abi
 from skerry.plan import ops
 

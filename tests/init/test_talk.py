@@ -8,6 +8,7 @@ import struct
 
 import pytest
 from assembler import Label, Plan, packet
+
 from skerry.plan import ops
 
 

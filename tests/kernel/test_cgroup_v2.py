@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support import cgroups
-from support.cgroups import Child, in_pure_v2
+from support.cgroups import Child, HugetlbAsBefore, in_pure_v2
 
 from skerry.errors import EngineError, KernelError, SpecError
 from skerry.linux import bpf, cgroupfs
@@ -56,23 +56,6 @@ class Scene:
             group.attach(one.pid)
         one.go()
         return one
-
-
-def hugetlb_or_skip():
-    if "hugetlb" not in (HERE / "cgroup.controllers").read_text():
-        pytest.skip("v2 offers no hugetlb controller here")
-
-
-class HugetlbAsBefore:
-    """Switch hugetlb off again at the top, if it was off."""
-
-    def __enter__(self):
-        hugetlb_or_skip()
-        self.was = "hugetlb" in (HERE / "cgroup.subtree_control").read_text()
-
-    def __exit__(self, *_):
-        if not self.was:
-            (HERE / "cgroup.subtree_control").write_text("-hugetlb")
 
 
 @in_pure_v2
@@ -193,7 +176,7 @@ def test_other_signals_reach_all():
 @in_pure_v2
 def test_exec_follows_init_below():
     """decisions.md 2: EBUSY means init's current cgroup, if it is below the container's."""
-    with Scene() as scene, HugetlbAsBefore():
+    with Scene() as scene, HugetlbAsBefore(HERE):
         group = scene.make()
         init = scene.child(group)
         below = Path(group.paths[""], "init")
@@ -246,7 +229,7 @@ def test_leaf_never_leads_out():
 @in_pure_v2
 def test_limits_of_huge_pages():
     """features.md: hugepageLimits with reservations; the controller is enabled on the way down."""
-    with HugetlbAsBefore(), Scene() as scene:
+    with HugetlbAsBefore(HERE), Scene() as scene:
         group = scene.make("pod/a")
         resources = {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}
         assert group.check(resources) == []
@@ -264,7 +247,7 @@ def test_limits_of_huge_pages():
 
 @in_pure_v2
 def test_a_parent_with_processes_cannot_pass_a_controller_on():
-    with HugetlbAsBefore(), Scene() as scene:
+    with HugetlbAsBefore(HERE), Scene() as scene:
         parent = scene.make("pod")
         scene.child(parent)
         group = scene.make("pod/a")
@@ -322,39 +305,37 @@ def _watch(tmp_path):
 
 
 class BpfLibrary:
-    """bpf(2) for the tests: what a plan's operations do with the same bytes."""
+    """bpf(2) for the tests, with the attributes of linux/bpf.h."""
 
     CALL = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+    PROG_LOAD, PROG_ATTACH, PROG_TYPE_CGROUP_DEVICE, CGROUP_DEVICE, ALLOW_MULTI = 5, 8, 15, 6, 2
 
     def __init__(self):
         self.libc = ctypes.CDLL(None, use_errno=True)
 
-    def call(self, command, attribute, size):
-        result = self.libc.syscall(self.CALL, command, attribute, size)
+    def call(self, command, attribute):
+        size = len(attribute)
+        result = self.libc.syscall(
+            self.CALL, command, ctypes.create_string_buffer(attribute, size), size
+        )
         if result < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return result
 
     def load(self, program):
         code = ctypes.create_string_buffer(program, len(program))
-        licence = ctypes.create_string_buffer(bpf.LICENSE)
+        licence = ctypes.create_string_buffer(b"Apache-2.0")
+        pointers = ctypes.addressof(code), ctypes.addressof(licence)
         count = len(program) // bpf.INSTRUCTION_BYTES
-        data = bytearray(
-            bpf.load_attribute(
-                bpf.BPF_PROG_TYPE_CGROUP_DEVICE, count, attach_type=bpf.BPF_CGROUP_DEVICE
-            )
+        return self.call(
+            self.PROG_LOAD, struct.pack("=IIQQ48x", self.PROG_TYPE_CGROUP_DEVICE, count, *pointers)
         )
-        struct.pack_into("=Q", data, bpf.LOAD_INSTRUCTIONS_AT, ctypes.addressof(code))
-        struct.pack_into("=Q", data, bpf.LOAD_LICENSE_AT, ctypes.addressof(licence))
-        attribute = (ctypes.c_char * len(data)).from_buffer(data)
-        return self.call(bpf.BPF_PROG_LOAD, attribute, bpf.LOAD_SIZE_BYTES)
 
     def attach(self, target, program):
-        data = bytearray(bpf.attach_attribute(bpf.BPF_CGROUP_DEVICE))
-        struct.pack_into("=I", data, bpf.ATTACH_TARGET_AT, target)
-        struct.pack_into("=I", data, bpf.ATTACH_PROGRAM_AT, program)
-        attribute = (ctypes.c_char * len(data)).from_buffer(data)
-        self.call(bpf.BPF_PROG_ATTACH, attribute, bpf.ATTACH_SIZE_BYTES)
+        self.call(
+            self.PROG_ATTACH,
+            struct.pack("=IIIII", target, program, self.CGROUP_DEVICE, self.ALLOW_MULTI, 0),
+        )
 
 
 LISTS = {

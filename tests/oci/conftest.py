@@ -80,7 +80,8 @@ def session() -> Iterator[Session]:
     try:
         os.mkdir(work / "root", 0o700)
         before = snapshot()
-        yield Session(Runtime(BINARY, work / "root"), build_template(work), work, token)
+        template = build_template(work)
+        yield Session(Runtime(BINARY, work / "root", template / "bin/probe"), template, work, token)
         left = leaks.settle(lambda: leaks.find(token, token + "-", work / "root", str(work)))
         leaks.remove(token, token + "-", work / "root")
         assert not left, f"the session leaves: {left}"

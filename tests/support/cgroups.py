@@ -80,6 +80,23 @@ class Child:
         return code
 
 
+class HugetlbAsBefore:
+    """Switch hugetlb off again at the top of v2, if it was off; skip where there is none."""
+
+    def __init__(self, top) -> None:
+        self.top = top
+
+    def __enter__(self) -> None:
+        controllers = self.top / "cgroup.controllers"
+        if not controllers.exists() or "hugetlb" not in controllers.read_text():
+            pytest.skip("cgroup v2 offers no hugetlb controller here")
+        self.was_on = "hugetlb" in (self.top / "cgroup.subtree_control").read_text()
+
+    def __exit__(self, *_) -> None:
+        if not self.was_on:
+            (self.top / "cgroup.subtree_control").write_text("-hugetlb")
+
+
 def in_pure_v2(test):
     """Run a test in a forked child where /sys/fs/cgroup is a cgroup2 mount and nothing else, as on
     a v2 host."""

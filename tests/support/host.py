@@ -62,25 +62,35 @@ def mountinfo(pid: object = "self") -> list[dict]:
 def mount_line(line: str) -> dict:
     """Take a line of mountinfo apart."""
     left, right = line.split(" - ", 1)
-    number, parent, _, root, point, options, *tags = left.split(" ")
+    number, parent, device, root, point, options, *tags = left.split(" ")
     kind, source, data = right.split(" ", 2)
     return {
-        "id": number, "parent": parent, "root": root, "point": point, "options": options.split(","),
+        "id": number, "parent": parent, "device": device, "root": root, "point": point, "options": options.split(","),
         "tags": tags, "kind": kind, "source": source, "data": data.split(","),
     }  # fmt: skip
 
 
 def cgroup_mounts() -> dict[str, Path]:
-    """Give controller (or `unified`) -> mount point."""
+    """Give controller (or `unified`) -> mount point, of those that no other mount covers."""
     found = {}
     for row in mountinfo():
+        if row["kind"] not in ("cgroup", "cgroup2") or _device(row["point"]) != row["device"]:
+            continue
         if row["kind"] == "cgroup2":
             found["unified"] = Path(row["point"])
-        elif row["kind"] == "cgroup":
+        else:
             for word in row["data"]:
                 if word not in ("rw", "ro", "none"):
                     found[word.removeprefix("name=")] = Path(row["point"])
     return found
+
+
+def _device(path: str) -> str:
+    try:
+        number = os.stat(path).st_dev
+    except OSError:
+        return ""
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
 def is_v2() -> bool:

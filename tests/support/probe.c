@@ -234,10 +234,31 @@ static int sched(int argc, char **argv)
     return 0;
 }
 
+/* pass FD... -- PROGRAM [arg...]: run a program with those descriptors as 3, 4, ... and no others. With LISTEN_FDS in the
+ * environment LISTEN_PID becomes its pid, as sd_listen_fds(3) wants it. */
+static int pass(int argc, char **argv)
+{
+    int count = 0;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    if (getenv("LISTEN_FDS"))
+        setenv("LISTEN_PID", pid, 1);
+    for (; count < argc && strcmp(argv[count], "--"); count++)
+        if (dup2(atoi(argv[count]), 100 + count) < 0)
+            return 98;
+    for (int n = 0; n < count; n++)
+        if (dup2(100 + n, 3 + n) < 0)
+            return 98;
+    close_range(3 + count, ~0U, 0);
+    if (count < argc - 1)
+        execv(argv[count + 1], argv + count + 1);
+    return 97;
+}
+
 static const struct { const char *name; int (*run)(int, char **); int needs; } WORDS[] = {
     {"call", call, 1}, {"fds", fds, 0},     {"catch", catch, 0},     {"size", size_now, 0},
     {"winch", winch, 0}, {"tty", tty, 0},   {"eat", eat, 1},         {"open", open_path, 1},
-    {"forks", forks, 1}, {"park", park, 0}, {"policy", policy, 0},   {"sched", sched, 0},
+    {"pass", pass, 1}, {"forks", forks, 1}, {"park", park, 0}, {"policy", policy, 0},   {"sched", sched, 0},
 #ifdef __x86_64__
     {"call32", call32, 1},
 #endif

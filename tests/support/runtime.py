@@ -142,8 +142,8 @@ class Stream:
 class Runtime:
     """The binary under test. `.kind` is `skerry`, `runc` or `crun`."""
 
-    def __init__(self, binary: str, root: Path) -> None:
-        self.binary, self.root = binary, root
+    def __init__(self, binary: str, root: Path, probe: Path) -> None:
+        self.binary, self.root, self.probe = binary, root, probe
         self.version = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20).stdout
         self.kind = self.version.split(" ")[0] if self.version else "unknown"
 
@@ -157,12 +157,19 @@ class Runtime:
         cwd: object = None,
         env: dict[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
+        fds: tuple[int, ...] = (),
         umask: int = -1,
         groups: list[int] | None = None,
         root: object = None,
     ) -> Running:
-        """Start a verb. Outputs that are not given go to unnamed files, so a container may keep them open."""
+        """Start a verb. Outputs that are not given go to unnamed files, so a container may keep them open.
+
+        `pass_fds` are inherited under their own numbers, `fds` as 3, 4, ...
+        """
         line = [self.binary, "--root", str(root or self.root), *options, *map(str, args)]
+        if fds:
+            line = [str(self.probe), "pass", *map(str, fds), "--", *line]
+            pass_fds = fds
         out = err = -1
         if stdout == -1:
             out = stdout = os.memfd_create("stdout", os.MFD_CLOEXEC)

@@ -208,6 +208,32 @@ def test_create_and_remove_make_and_take_exactly_that(v2):
     assert [p.name for p in (v2.root / "top").iterdir()] == ["cgroup.controllers"]
 
 
+def test_a_parent_that_vanishes_before_create(v2):
+    """The last container beside ours is deleted between our look and our mkdir."""
+    parent = v2.root / "top" / "pod" / "deep"
+    parent.mkdir(parents=True)
+    (v2.root / "top" / "cgroup.procs").write_text("")
+    group = tree.open_cgroup(v2.layout(), "/pod/deep/a", "a")
+    assert len(group.made) == 1
+    parent.rmdir()
+    parent.parent.rmdir()
+    group.create()
+    assert (parent / "a").is_dir()
+    group.remove()
+    assert not parent.parent.exists()
+
+
+def test_a_hierarchy_that_vanishes_before_create(v2):
+    """Nothing is made on the file system below the mount point."""
+    parent = v2.root / "top" / "pod"
+    parent.mkdir()
+    group = tree.open_cgroup(v2.layout(), "/pod/a", "a")
+    parent.rmdir()
+    with pytest.raises(Error, match="ENOENT"):
+        group.create()
+    assert not parent.exists()
+
+
 def test_an_old_cgroup_stays(v2):
     (v2.root / "top" / "pod" / "mine").mkdir(parents=True)
     group = tree.open_cgroup(v2.layout(), "/pod/mine", "id")

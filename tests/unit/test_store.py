@@ -20,6 +20,7 @@ from skerry.errors import (
     UsageError,
 )
 from skerry.linux.fd import open_fds
+from skerry.state import files
 from skerry.state import store as module
 from skerry.state.store import KEYS, Store
 
@@ -667,6 +668,7 @@ def test_remove_has_a_bottom(store):
     os.makedirs(f"{store.root}/c/" + "d/" * 40)
     store.remove("c")
     assert store.ids() == []
+    assert len(scratch(store)) == 1
     store.create("c", "state", 2)
     assert store.get("c", "state") == 2
 
@@ -780,6 +782,45 @@ def test_what_is_in_work_is_not_swept(store):
     store.create("c", "state", 1)
     store.remove("c")
     assert scratch(store) == []
+
+
+def test_a_create_in_work_is_not_swept(store, monkeypatch):
+    """Another process removes something, and so sweeps, while the first key is being written."""
+    store.create("other", "state", 1)
+    write_new, mkdir, made = files.write_new, posix.mkdir, []
+
+    def write_after_sweep(*arguments):
+        if "other" in store.ids():
+            store.remove("other")
+        write_new(*arguments)
+
+    def counted_mkdir(path, mode):
+        mkdir(path, mode)
+        made.append(path)
+
+    monkeypatch.setattr(files, "write_new", write_after_sweep)
+    monkeypatch.setattr(posix, "mkdir", counted_mkdir)
+    store.create("c", "state", 1)
+    monkeypatch.undo()
+    assert store.ids() == ["c"]
+    assert len(made) == 1  # at the first attempt
+
+
+@pytest.mark.parametrize("verb", ["get", "clear"])
+def test_a_key_that_goes_with_its_id_is_an_unknown_id(store, monkeypatch, verb):
+    """lifecycle 5: not a missing key, though the keys of a removed id go one by one."""
+    store.create("c", "state", 1)
+    opened = Store.directory
+
+    def directory_then_remove(self, id):
+        monkeypatch.undo()
+        fd = opened(self, id)
+        self.remove(id)
+        return fd
+
+    monkeypatch.setattr(Store, "directory", directory_then_remove)
+    with pytest.raises(NotFound):
+        getattr(store, verb)("c", "state")
 
 
 def test_create_makes_up_for_a_sweep(store, monkeypatch):

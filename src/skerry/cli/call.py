@@ -30,6 +30,14 @@ def check_id(id: str, /) -> str:
     return id
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the work in hand; what was half made is undone on the way out."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"signal {signal}")
+        self.signal = signal
+
+
 class Call:
     """Shape: `general` holds the global options and `options` the verb's, by name; `words` the
     verb's words.

@@ -36,7 +36,7 @@ def main(call: "Call") -> int:
     if interval_s <= 0:
         raise UsageError("duration interval must be greater than 0")
     for event in watch(container, interval_s=interval_s, stats_only=call.options["stats"]):
-        write_out((dumps(event) + b"\n").decode())
+        write_out(dumps(event) + b"\n")
     return 0
 
 

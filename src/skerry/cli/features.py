@@ -25,5 +25,5 @@ VERB = Verb(
 def main(call: "Call") -> int:
     from skerry.spec.features import features
 
-    write_out(dumps_pretty(features(), 4).decode() + "\n")
+    write_out(dumps_pretty(features(), 4) + b"\n")
     return 0

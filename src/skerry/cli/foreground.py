@@ -1,7 +1,7 @@
 """Staying with a process of a container until it ends: signals, its terminal, its exit code.
 
-Runs in: run and exec in the foreground (hot).   Imports: _signal, posix, select, errors.
-Source:  signal(7); lifecycle.md 92, 98 and P; runc passes every signal on but CHLD and URG.
+Runs in: run and exec in the foreground (hot).   Imports: _signal, posix, select, errors, cli.call.
+Source:  signal(7); lifecycle.md 92, 98 and P; runc's handling of signals.
 Never:   waits by time: everything that can happen is a descriptor that becomes readable.
 
     our signals -> wakeup pipe -.
@@ -16,6 +16,7 @@ import _signal  # type: ignore[import-not-found]
 import posix
 import select
 
+from skerry.cli.call import Interrupted
 from skerry.errors import Error
 
 TYPE_CHECKING = False
@@ -23,33 +24,26 @@ if TYPE_CHECKING:
     from skerry.cli.terminal import Terminal
     from skerry.container import Container, Process
 
-# KILL and STOP cannot be caught. CHLD and URG are about us. TTIN and TTOU are job control's word
-# to us, who read and set the terminal: caught, each read in the background would raise the next. A
-# handler for a fault of our own would return into the fault for ever.
-OURS = (
-    *(
-        _signal.SIGKILL,
-        _signal.SIGSTOP,
-        _signal.SIGCHLD,
-        _signal.SIGURG,
-        _signal.SIGTTIN,
-        _signal.SIGTTOU,
-    ),
-    *(_signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL),
-)
+# number -> why it is not passed on
+OURS = {
+    _signal.SIGKILL: "cannot be caught",
+    _signal.SIGSTOP: "cannot be caught",
+    _signal.SIGCHLD: "is about our children",
+    _signal.SIGURG: "is about our sockets",
+    _signal.SIGPIPE: "is raised by our own writes, to a hook that does not read its state for one",
+    _signal.SIGTTIN: "is job control's word to who reads a terminal; caught, each read raises the next",
+    _signal.SIGTTOU: "the same for who sets one",
+    # A handler for a fault of our own would return into the fault for ever.
+    _signal.SIGSEGV: "is a fault of ours",
+    _signal.SIGBUS: "is a fault of ours",
+    _signal.SIGFPE: "is a fault of ours",
+    _signal.SIGILL: "is a fault of ours",
+}
 ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 # 32 and 33 belong to the C library's threads.
 NUMBERS = (*range(1, 32), *range(34, 65))
 READ_BYTES = 4096
 SILENCE_MS = 100
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal ended the work before there was a process to pass it on to."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"signal {signal}")
-        self.signal = signal
 
 
 class Signals:
@@ -131,9 +125,6 @@ def _pass_on(number: int, target: "Container | Process", terminal: "Terminal | N
     if number == _signal.SIGWINCH:
         if terminal:
             terminal.resize()
-    elif number == _signal.SIGPIPE and terminal and terminal.reader_gone:
-        # Our own write raised it.
-        return
     else:
         try:
             target.send_signal(number)

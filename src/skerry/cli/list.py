@@ -54,7 +54,7 @@ def main(call: "Call") -> int:
         raise UsageError("invalid format option")
     states = [state for id in sorted(store.ids()) if (state := _state(call, store, id))]
     # Go prints an empty list as null, and that is what engines have been reading.
-    write_out(table(states) if form == "table" else (dumps(states or None) + b"\n").decode())
+    write_out(table(states) if form == "table" else dumps(states or None) + b"\n")
     return 0
 
 

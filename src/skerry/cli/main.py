@@ -1,14 +1,15 @@
 """The skerry command: read the global options, find the verb, call it, and end with its code.
 
-Runs in: every verb (hot).   Imports: posix, sys, errors, cli.call, cli.options, cli.output.
+Runs in: every verb (hot).   Imports: _signal, posix, sys, errors, cli.call, cli.options, cli.output.
 Source:  lifecycle.md 134 to 136 and P; style.md 10 (why it leaves by _exit).
 Never:   shows a traceback; lets an error pass without one line on standard error.
 """
 
+import _signal  # type: ignore[import-not-found]
 import posix
 import sys
 
-from skerry.cli.call import Call
+from skerry.cli.call import Call, Interrupted
 from skerry.cli.options import Option, Verb, parse, suggest
 from skerry.cli.output import write_out
 from skerry.errors import UsageError
@@ -39,6 +40,9 @@ VERBS = {
     "resize-tty": "resize_tty",
 }
 HELP_VERBS = ("help", "h")
+# linux/wait.h: children that were made without SIGCHLD, and no others
+_WCLONE = -0x80000000  # bit 31, as a C int
+ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
 
 GLOBAL_OPTIONS = (
     Option(
@@ -90,12 +94,25 @@ def run() -> None:
         _prepare_process()
         code = main(sys.argv[1:])
     finally:
+        _reap_helper()
         # Finalising the interpreter costs 1.5 ms and has nothing left to flush.
         posix._exit(code)
 
 
+def _reap_helper() -> None:
+    """The launcher may have left a child that takes a lock early; it ends in a moment, and no zombie of it is left."""
+    try:
+        posix.waitid(posix.P_ALL, 0, posix.WEXITED | _WCLONE)
+    except ChildProcessError:
+        return
+
+
 def _prepare_process() -> None:
-    """Make definite what the caller left to chance: descriptors 0 to 2, the mask of new files."""
+    """Make definite what the caller left to chance: descriptors 0 to 2, the mask of new files.
+
+    A signal that ends programs becomes an exception, so that what is half made is undone. What the
+    caller ignores stays ignored.
+    """
     for fd in (0, 1, 2):
         try:
             posix.fstat(fd)
@@ -104,6 +121,16 @@ def _prepare_process() -> None:
             posix.open("/dev/null", posix.O_RDWR)
             posix.set_inheritable(fd, True)
     posix.umask(0o022)
+    for number in ENDING:
+        if _signal.getsignal(number) in (_signal.SIG_DFL, _signal.default_int_handler):
+            _signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    # Once: a second one must not break into the undoing. SIGQUIT still ends it at once.
+    for ending in ENDING:
+        _signal.signal(ending, _signal.SIG_IGN)
+    raise Interrupted(number)
 
 
 def _main(call: Call, argv: "list[str]") -> int:

@@ -16,15 +16,10 @@ class ReaderGone(Exception):
     """Nobody reads our standard output any more, as in `skerry list | head -1`."""
 
 
-def encode(text: str, /) -> bytes:
-    """UTF-8 whatever the locale says. Bytes that were no text come out as they came in."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def write_out(text: str, /) -> None:
+def write_out(data: "str | bytes", /) -> None:
     """Write to standard output. Errors: ReaderGone; KernelError (a full disk, for one)."""
     try:
-        write_all(STDOUT, encode(text))
+        write_all(STDOUT, _encode(data) if isinstance(data, str) else data)
     except BrokenPipeError:
         raise ReaderGone from None
     except OSError as error:
@@ -34,7 +29,7 @@ def write_out(text: str, /) -> None:
 def write_err(text: str, /) -> None:
     """Write to standard error. Where nothing can be told to anybody, nothing is said."""
     try:
-        write_all(STDERR, encode(text))
+        write_all(STDERR, _encode(text))
     except OSError:
         return
 
@@ -42,3 +37,8 @@ def write_err(text: str, /) -> None:
 def write_all(fd: int, data: bytes, /) -> None:
     while data:
         data = data[posix.write(fd, data) :]
+
+
+def _encode(text: str) -> bytes:
+    """UTF-8 whatever the locale says. Bytes that were no text come out as they came in."""
+    return text.encode("utf-8", "surrogateescape")

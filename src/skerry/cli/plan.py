@@ -40,6 +40,5 @@ def main(call: "Call") -> int:
     from skerry.plan import show
 
     plan = plan_of(absolute(call.options["bundle"] or "."))
-    text = dumps_pretty(show.as_json(plan)).decode() if call.options["json"] else show.text(plan)
-    write_out(text.rstrip("\n") + "\n")
+    write_out(dumps_pretty(show.as_json(plan)) + b"\n" if call.options["json"] else show.text(plan))
     return 0

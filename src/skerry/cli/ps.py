@@ -44,7 +44,7 @@ def main(call: "Call") -> int:
     form = call.options["format"]
     pids = call.container().processes()
     if form == "json":
-        write_out((dumps(pids or None) + b"\n").decode())
+        write_out(dumps(pids or None) + b"\n")
     elif form == "table":
         write_out(choose(_ps(call.words[1:] or list(DEFAULT_OPTIONS)), set(pids)))
     else:

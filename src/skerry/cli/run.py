@@ -23,8 +23,8 @@ VERB = Verb(
         Option("no-subreaper", "accepted for runc's sake: skerry needs no subreaper", kind="flag"),
     ),
     about="In the foreground the exit code is the program's, or 128 and the number of the signal "
-    "that killed it. Signals are passed on to the program, all but CHLD and URG. If the container "
-    "has a terminal, it is joined to this one.",
+    "that killed it. Signals are passed on to the program. If the container has a terminal, it is "
+    "joined to this one.",
     example="skerry run --bundle /srv/hello hello",
 )
 

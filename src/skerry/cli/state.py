@@ -23,5 +23,5 @@ VERB = Verb(
 
 
 def main(call: "Call") -> int:
-    write_out(dumps_pretty(call.container().state()).decode() + "\n")
+    write_out(dumps_pretty(call.container().state()) + b"\n")
     return 0

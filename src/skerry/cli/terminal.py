@@ -48,7 +48,7 @@ class Terminal:
     """The relay. The master is borrowed; a second descriptor of our standard output is owned."""
 
     __slots__ = (
-        "reader_gone",
+        "_reader_gone",
         "_master",
         "_input",
         "_output",
@@ -60,7 +60,7 @@ class Terminal:
     )
 
     def __init__(self, master: int) -> None:
-        self.reader_gone = False
+        self._reader_gone = False
         self._master = master
         self._input = self._output = b""
         self._input_open = self._output_open = True
@@ -143,13 +143,13 @@ class Terminal:
         if piece is not None:
             self._output_open = piece != b""
             # Read on when nobody looks: the program must not stop at a full terminal.
-            self._output = b"" if self.reader_gone else piece
+            self._output = b"" if self._reader_gone else piece
 
     def _write_output(self) -> None:
         try:
             self._output = self._output[_write(self._sink, self._output) :]
         except OSError:
-            self.reader_gone, self._output = True, b""
+            self._reader_gone, self._output = True, b""
 
     def _read_input(self) -> None:
         piece = _read(SOURCE)

@@ -12,7 +12,7 @@ import errno
 import posix
 import select
 
-from ..errors import KernelError
+from skerry.errors import KernelError
 
 GONE = (errno.ENOENT, errno.ENODEV)
 _READ = posix.O_RDONLY | posix.O_CLOEXEC
@@ -37,7 +37,7 @@ def read_bytes(path: str, /) -> bytes:
 
 def read(path: str, /) -> str:
     """Read a file, without the newline at its end."""
-    return read_bytes(path).decode("ascii", "replace").rstrip("\n")
+    return read_bytes(path).decode("utf-8", "surrogateescape").rstrip("\n")
 
 
 def read_or(path: str, default: str = "", /) -> str:
@@ -55,7 +55,7 @@ def write(path: str, text: str, /) -> None:
     try:
         fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
         try:
-            posix.write(fd, text.encode())
+            posix.write(fd, text.encode("utf-8", "surrogateescape"))
         finally:
             posix.close(fd)
     except OSError as error:
@@ -67,6 +67,21 @@ def is_directory(path: str, /) -> bool:
         return posix.stat(path).st_mode & 0o170000 == 0o040000
     except OSError:
         return False
+
+
+def is_below_cgroup(path: str, /) -> bool:
+    """Say whether what exists of the path ends in a cgroup."""
+    while path and not is_directory(path):
+        path = path.rpartition("/")[0]
+    return is_file(f"{path}/cgroup.procs")
+
+
+def is_file(path: str, /) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def make(path: str, /) -> bool:

@@ -7,7 +7,7 @@ Never:   judges a mount; a mount listed here may be hidden below another one.
 `36 35 98:0 /root /point rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 """
 
-from .cgroupfs import read_bytes
+from skerry.linux.cgroupfs import read_bytes
 
 
 class Mount:
@@ -25,8 +25,7 @@ class Mount:
     )
 
     def __init__(self, line: bytes) -> None:
-        """Shape   one line without its newline; ValueError or IndexError if it is no mountinfo
-        line."""
+        """Read one line without its newline; ValueError or IndexError if it is none."""
         left, _, right = line.partition(b" - ")
         fields = left.split(b" ")
         self.id, self.parent = int(fields[0]), int(fields[1])

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-# linux/wait.h; Python does not have it. Children made with exit_signal 0 are waited for only with
-# it.
+# linux/wait.h; Python does not have it. A child made with exit_signal 0 is waited for only with it.
+# One made with CLONE_PARENT has the signal of the process that made it, whatever was asked for.
 WALL = 0x40000000
 CLD_EXITED = 1
 # KILL and STOP have no disposition. 32 and 33 belong to glibc: it takes no orders about them, and
@@ -104,7 +104,9 @@ def _posix_spawn(
             **options,
         )
     except OSError as error:
-        raise KernelError("execute", path, error.errno or 0) from error
+        # A path that names a descriptor of ours would tell nobody anything.
+        what = argv[0] if path.startswith("/proc/self/fd/") else path
+        raise KernelError("execute", what, error.errno or 0) from error
 
 
 def _environment(env: "Sequence[str] | dict[bytes, bytes]") -> "dict[bytes, bytes]":

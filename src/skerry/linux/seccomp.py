@@ -8,7 +8,6 @@ Never:   loads a filter into this process.
 import posix
 
 from skerry.errors import EngineError, errno_text
-from skerry.linux import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,13 +15,13 @@ if TYPE_CHECKING:
 
 LIBRARY, PACKAGE = "libseccomp.so.2", "libseccomp2 (Debian) or libseccomp (Fedora)"
 
-# name -> (value, largest number that can ride in its low bits; 0: none can)
+# name -> (value, largest number that libseccomp lets ride in its low bits; 0: none can)
 ACTIONS = {
     "SCMP_ACT_KILL": (0x00000000, 0),
     "SCMP_ACT_KILL_THREAD": (0x00000000, 0),
     "SCMP_ACT_KILL_PROCESS": (0x80000000, 0),
     "SCMP_ACT_TRAP": (0x00030000, 0),
-    "SCMP_ACT_ERRNO": (0x00050000, 4095),
+    "SCMP_ACT_ERRNO": (0x00050000, 4094),
     "SCMP_ACT_TRACE": (0x7FF00000, 65535),
     "SCMP_ACT_ALLOW": (0x7FFF0000, 0),
     "SCMP_ACT_LOG": (0x7FFC0000, 0),
@@ -99,17 +98,23 @@ class Compiled:
         self.last = last
 
 
+def _library() -> "CDLL":
+    from skerry.linux import libc
+
+    return libc.library(LIBRARY, package=PACKAGE)
+
+
 def version() -> "tuple[int, int, int]":
     import ctypes
 
-    address = libc.library(LIBRARY, package=PACKAGE).seccomp_version()
+    address = _library().seccomp_version()
     major, minor, micro = (ctypes.c_uint * 3).from_address(address)
     return major, minor, micro
 
 
 def supported_architectures() -> "list[str]":
     """The names of the table that the installed library knows."""
-    library = libc.library(LIBRARY, package=PACKAGE)
+    library = _library()
     return [name for name, word in ARCHITECTURES.items() if library.seccomp_arch_resolve_name(word)]
 
 
@@ -127,7 +132,7 @@ def compile_filter(
             out, for libseccomp refuses it.
     Errors  EngineError; the library's verdict.
     """
-    library = libc.library(LIBRARY, package=PACKAGE)
+    library = _library()
     context = library.seccomp_init(default)
     if not context:
         raise EngineError("cannot make a seccomp filter: libseccomp refuses the default action")

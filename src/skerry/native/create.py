@@ -8,47 +8,41 @@ Never:   leaves something behind that is not in the journal.
 import posix
 
 from skerry import paths, timeouts
+from skerry.engine import Options
 from skerry.hooks import run_host_hooks
-from skerry.jsonio import dumps
+from skerry.linux import caps
 from skerry.native import facts, gate
 from skerry.native.cgroup.group import Cgroup
 from skerry.native.cgroup.tree import Layout, open_cgroup, read_layout
 from skerry.native.dialogue import Dialogue
-from skerry.native.launch import launch
+from skerry.native.launch import Launched, launch
 from skerry.plan import create as recipe
 from skerry.plan import namespaces
 from skerry.plan.build import Plan
+from skerry.plan.hooks import pid_digits, template
 from skerry.plan.request import Request
 from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.log import Log
     from skerry.state.store import Store
-
-# What the state that hooks read has besides the parts that are known when the plan is built.
-_STATE_ROOM_BYTES = 256
-
-
-class Options:
-    """What the caller of create chose, beside the spec. Fds are borrowed."""
-
-    __slots__ = ("console", "layers", "new_keyring", "no_pivot", "preserve", "extra_env", "stdio")
-
-    def __init__(self) -> None:
-        self.stdio = (0, 1, 2)
-        self.console = False
-        self.preserve = 0
-        self.extra_env: list[str] = []
-        self.no_pivot = False
-        self.new_keyring = True
-        self.layers: list[str] = []
 
 
 class Creation:
     """One create: `build` the plan, `run` it to the gate, then `finish` or `undo`."""
 
-    def __init__(self, store: "Store", id: str, spec: dict, record: dict, options: Options, log: "Log") -> None:  # type: ignore[type-arg]
+    def __init__(
+        self,
+        store: "Store",
+        id: str,
+        spec: "dict[str, Any]",
+        record: "dict[str, Any]",
+        options: Options,
+        log: "Log",
+    ) -> None:
         self._store = store
         self._id = id
         self._spec = spec
@@ -84,18 +78,20 @@ class Creation:
         r.device_program = self.cgroup.device_program(self._resources) or b""
         if r.process and r.linux.get("seccomp"):
             r.seccomp = self._filter(r.linux["seccomp"])
-        r.last_cap = facts.caps.last_cap()
+        r.last_cap = caps.last_cap()
         facts.check_capabilities(r)
         r.limits = facts.limits(r.process)
-        r.shared_parent = facts.shared_parent(r)
+        r.parent_mount = facts.parent_mount(r)
         r.no_pivot = options.no_pivot
         r.full_mounts = facts.full_mounts(r.rootfs_path) if r.no_pivot else []
         r.new_keyring = options.new_keyring
         r.kcore = facts.kcore()
-        r.state_bytes = len(dumps(self.state("creating", 0))) + _STATE_ROOM_BYTES
+        for name, status in (("createContainer", "creating"), ("startContainer", "created")):
+            if (spec.get("hooks") or {}).get(name):
+                r.hook_states[name] = template(self.state(status, 0))
         return r
 
-    def _filter(self, seccomp: dict) -> object:  # type: ignore[type-arg]
+    def _filter(self, seccomp: "dict[str, Any]") -> object:
         from skerry.native import seccomp as compiler
 
         program = compiler.program(seccomp, f"{self._store.root}/{paths.SECCOMP_CACHE}")
@@ -103,7 +99,7 @@ class Creation:
             self._log.debug(f"seccomp: this libseccomp does not know the system call {name}")
         return program
 
-    def state(self, status: str, pid: int) -> dict:  # type: ignore[type-arg]
+    def state(self, status: str, pid: int) -> "dict[str, Any]":
         """The state that hooks read (runtime.md "State")."""
         state = {
             "ociVersion": self._spec["ociVersion"],
@@ -119,49 +115,56 @@ class Creation:
     def run(self) -> Dialogue:
         """Make everything, up to READY. Whatever fails, the journal says what to release."""
         journal = Journal(self._store, self._id, [])
-        journal.add({"kind": "cgroup", "cgroup": self.cgroup.record})
-        self.cgroup.create()
-        directory = self._store.directory(self._id)
-        socket = None
-        cgroup_fd = self.cgroup.join_fd()
+        item = {"kind": "cgroup", "cgroup": self.cgroup.record}
+        born_inside = self.cgroup.kind == "v2"
+        if born_inside:
+            journal.add(item)
+            self.cgroup.create()
+        launched = self._launch()
+        late = not born_inside and not self._attach_first()
+        self.dialogue = dialogue = Dialogue(
+            launched,
+            self.request,
+            journal,
+            on_process=self.cgroup.attach if late else None,
+            hooks=self._hooks_due,
+        )
         try:
-            socket = gate.make(directory)
-            dialogue = self._launch(journal, socket.fileno(), cgroup_fd)
-        finally:
-            posix.close(directory)
-            if socket is not None:
-                socket.close()
-            if cgroup_fd >= 0:
-                posix.close(cgroup_fd)
-        self.dialogue = dialogue
-        try:
+            if born_inside:
+                journal.add(launched.item)
+            else:
+                # The first process waits for our word, so it may as well take its trees meanwhile.
+                journal.add(item, launched.item)
+                self.cgroup.create()
+                if not late:
+                    self.cgroup.attach(launched.pid)
             dialogue.run()
         except BaseException:
             dialogue.abort()
             raise
         return dialogue
 
-    def _launch(self, journal: Journal, gate_fd: int, cgroup_fd: int) -> Dialogue:
+    def _launch(self) -> Launched:
+        """Start skerry-init on the plan, with the gate and (v2) the cgroup's directory."""
         r = self.request
         fds = dict(enumerate(self._options.stdio))
         fds.update({fd: fd for fd in range(3, 3 + r.preserve)})
-        fds[r.gate_fd] = gate_fd
-        if cgroup_fd >= 0:
-            fds[r.cgroup_fd] = cgroup_fd
-        limit = timeouts.seconds("CREATE", warn=self._log.warning)
-        launched = launch(self.plan, r, fds, what=f"create container {self._id}", limit_s=limit)
-        late = cgroup_fd < 0 and not self._attach_first()
-        dialogue = Dialogue(
-            launched, r, journal, on_process=self.cgroup.attach if late else None, hooks=self._hooks_due
-        )
+        directory = self._store.directory(self._id)
+        cgroup_fd = self.cgroup.join_fd()
         try:
-            journal.add(launched.item)
-            if cgroup_fd < 0 and not late:
-                self.cgroup.attach(launched.pid)
-        except BaseException:
-            dialogue.abort()
-            raise
-        return dialogue
+            socket = gate.make(directory)
+            fds[r.gate_fd] = socket.fileno()
+            if cgroup_fd >= 0:
+                fds[r.cgroup_fd] = cgroup_fd
+            limit = timeouts.seconds("CREATE", warn=self._log.warning)
+            try:
+                return launch(self.plan, r, fds, what=f"create container {self._id}", limit_s=limit)
+            finally:
+                socket.close()
+        finally:
+            posix.close(directory)
+            if cgroup_fd >= 0:
+                posix.close(cgroup_fd)
 
     def _attach_first(self) -> bool:
         """v1: whether the first process must be in the cgroup before it forks.
@@ -180,19 +183,16 @@ class Creation:
         state = self.state("creating", dialogue.pid)
         for name in ("prestart", "createRuntime"):
             run_host_hooks(name, hooks.get(name) or [], state)
-        return self._inner_state("creating", "createContainer", dialogue.pid)
+        return self._digits("createContainer", dialogue.pid)
 
-    def _inner_state(self, status: str, hook: str, pid: int) -> bytes:
-        """The state for a hook that runs inside, with the pid as the container sees it."""
-        if not (self._spec.get("hooks") or {}).get(hook):
-            return b""
-        return dumps(self.state(status, inner_pid(pid)))
+    def _digits(self, hook: str, pid: int) -> bytes:
+        """For a hook that runs inside: the pid as the container sees it."""
+        return pid_digits(inner_pid(pid)) if hook in self.request.hook_states else b""
 
     def finish(self) -> None:
         """Everything is on record: let init go to the gate."""
         if self.dialogue is not None:
-            state = self._inner_state("created", "startContainer", self.dialogue.pid)
-            self.dialogue.finish(state)
+            self.dialogue.finish(self._digits("startContainer", self.dialogue.pid))
             self.dialogue.close()
 
 

@@ -57,7 +57,6 @@ class Dialogue:
         self.console_fd = -1
         self.listener = -1
         self._handlers = {
-            ops.PID: self._on_pid,
             ops.MAPS: self._on_maps,
             ops.HOOKS: self._on_hooks,
             ops.PASSWD: self._on_passwd,
@@ -69,24 +68,33 @@ class Dialogue:
 
         Errors  what skerry-init reported; InitError if it died without a word.
         """
-        conversation = self._launched.conversation
-        conversation.send(ops.GO)
-        waiting: list[Record] = []
+        self._launched.conversation.send(ops.GO)
+        announced = 0
+        early: Record | None = None
         while True:
-            record = conversation.receive()
-            if record is None:
-                raise self._died()
-            if record.kind == ops.FAILED:
-                raise explain(self._launched.plan, record)
+            record = self._receive()
+            if record.process > announced:
+                # A new process talks while its parent has yet to tell its pid. It waits for an answer, so there is
+                # one such record at most.
+                early = record
+                continue
+            if record.kind == ops.PID:
+                announced += 1
+                self._on_pid(record)
+                if early is None or early.process > announced:
+                    continue
+                record, early = early, None
             if record.kind == ops.READY:
                 return
-            # The outer process reports the pid while the new one talks already.
-            if record.kind == ops.MAPS and self.pid < 0:
-                waiting.append(record)
-                continue
             self._handlers[record.kind](record)
-            if record.kind == ops.PID and waiting:
-                self._handlers[ops.MAPS](waiting.pop())
+
+    def _receive(self) -> Record:
+        record = self._launched.conversation.receive()
+        if record is None:
+            raise self._died()
+        if record.kind == ops.FAILED:
+            raise explain(self._launched.plan, record)
+        return record
 
     def finish(self, payload: bytes = b"") -> None:
         """The last word: everything is on record."""
@@ -137,7 +145,9 @@ class Dialogue:
         linux = self._request.linux
         if record.value == MAPS_USER:
             for name, key in (("uid_map", "uidMappings"), ("gid_map", "gidMappings")):
-                lines = [f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in linux.get(key) or ()]
+                lines = [
+                    f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in linux.get(key) or ()
+                ]
                 self._write(name, "".join(lines), f"/linux/{key}")
         else:
             lines = []

@@ -17,10 +17,12 @@ from skerry.state.journal import Journal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
+    from skerry.engine import Options
     from skerry.log import Log
     from skerry.native.cgroup.group import Cgroup
-    from skerry.native.create import Creation, Options
+    from skerry.native.create import Creation
     from skerry.native.exec import Execution
     from skerry.plan.build import Plan
     from skerry.state.store import Store
@@ -40,7 +42,9 @@ class NativeEngine:
 
     # making
 
-    def create(self, spec: dict, record: dict, options: "Options") -> "Creation":  # type: ignore[type-arg]
+    def create(
+        self, spec: "dict[str, Any]", record: "dict[str, Any]", options: "Options"
+    ) -> "Creation":
         """Build the container up to its gate.
 
         Errors  whatever stopped it; what is in the journal then is still to be released.
@@ -51,7 +55,7 @@ class NativeEngine:
         creation.run()
         return creation
 
-    def start(self, spec_of: "Callable[[], dict]") -> None:  # type: ignore[type-arg]
+    def start(self, spec_of: "Callable[[], dict[str, Any]]") -> None:
         """Open the gate and wait until the program runs.
 
         `spec_of` reads the spec, to name the step of a failure; called only then.
@@ -65,7 +69,10 @@ class NativeEngine:
             status = self.status()
             words.check("start", words.RUNNING if status == words.CREATED else status, self._id)
             raise StateError(
-                "cannot start an already running container", id=self._id, status=status, verb="start"
+                "cannot start an already running container",
+                id=self._id,
+                status=status,
+                verb="start",
             ) from None
         finally:
             posix.close(directory)
@@ -76,7 +83,21 @@ class NativeEngine:
             count = recorded.get("ops") or 0 if type(recorded) is dict else 0
             raise explain_start(self._id, spec_of(), record, count)
 
-    def exec(self, spec: dict, process_: dict, options: "Options", *, sub_cgroup: str) -> "Execution":  # type: ignore[type-arg]
+    def hold_network(self, init_pidfd: int) -> str:
+        """Keep init's network namespace until release, whatever becomes of init; its path."""
+        from skerry.native.holder import hold
+
+        return f"/proc/{hold(Journal.load(self._store, self._id), init_pidfd, self._id)}/ns/net"
+
+    def exec(
+        self,
+        spec: "dict[str, Any]",
+        process_: "dict[str, Any]",
+        options: "Options",
+        *,
+        bundle: str,
+        sub_cgroup: str,
+    ) -> "Execution":
         """Build an additional process up to READY.
 
         Errors  whatever stopped it; nothing is left then.
@@ -90,7 +111,7 @@ class NativeEngine:
                 cgroup = cgroup.leaf(sub_cgroup)
             execution = Execution(
                 self._store, self._id, spec, process_, options, self._log,
-                init_pid=pid, init_pidfd=pidfd, cgroup=cgroup,
+                bundle=bundle, init_pid=pid, init_pidfd=pidfd, cgroup=cgroup,
             )  # fmt: skip
             execution.run()
             return execution
@@ -134,7 +155,7 @@ class NativeEngine:
     def processes(self) -> "list[int]":
         return self.cgroup().processes()
 
-    def stats(self) -> dict:  # type: ignore[type-arg]
+    def stats(self) -> "dict[str, Any]":
         return self.cgroup().stats()
 
     def cgroup(self) -> "Cgroup":
@@ -168,7 +189,7 @@ class NativeEngine:
     def resume(self) -> None:
         self.cgroup().thaw()
 
-    def update(self, resources: dict, pointer: str) -> None:  # type: ignore[type-arg]
+    def update(self, resources: "dict[str, Any]", pointer: str) -> None:
         """Change limits; if one cannot be set, those already set are put back."""
         cgroup = self.cgroup()
         for warning in cgroup.check(resources, pointer):
@@ -194,7 +215,7 @@ class NativeEngine:
     # releasing
 
     def release(self) -> None:
-        """Release what the journal lists, last first; each item leaves the journal once it is gone.
+        """Release what the journal lists, last first.
 
         Errors  ReleaseError with every cause; what failed stays on record for another try.
         """
@@ -206,8 +227,10 @@ class NativeEngine:
             except Error as error:
                 causes.append(str(error))
             else:
-                journal.drop(item)
+                journal.items.remove(item)
         if causes:
+            # What is gone can be released again without harm, so one write at the end is enough.
+            journal.save()
             raise ReleaseError(causes)
 
     def _is_frozen(self) -> bool:
@@ -231,12 +254,12 @@ def plan_of(bundle: str) -> "Plan":
 
     Errors  as create.
     """
-    from skerry.native.create import Creation, Options
+    from skerry import paths
     from skerry.log import SILENT
+    from skerry.native.create import Creation
     from skerry.spec.load import load_bundle
     from skerry.spec.validate import check_spec
     from skerry.state.store import Store
-    from skerry import paths
 
     spec, _ = load_bundle(bundle)
     check_spec(spec)
@@ -246,7 +269,7 @@ def plan_of(bundle: str) -> "Plan":
     return Creation(Store(paths.run_root()), "plan", spec, record, options, SILENT).plan
 
 
-def rootfs_of(spec: dict, bundle: str) -> str:  # type: ignore[type-arg]
+def rootfs_of(spec: "dict[str, Any]", bundle: str) -> str:
     path = (spec.get("root") or {}).get("path") or ""
     return path if path.startswith("/") else f"{bundle}/{path}"
 
@@ -262,7 +285,7 @@ def _ended(pidfd: int, timeout_s: int) -> bool:
     return ended
 
 
-def _release_process(item: dict) -> None:  # type: ignore[type-arg]
+def _release_process(item: "dict[str, Any]") -> None:
     """A process that may still be on its way through its plan, or a holder."""
     pidfd = process.open_pidfd(item.get("pid") or 0, item.get("start") or 0)
     if pidfd is None:
@@ -275,7 +298,7 @@ def _release_process(item: dict) -> None:  # type: ignore[type-arg]
         posix.close(pidfd)
 
 
-def _release_cgroup(item: dict) -> None:  # type: ignore[type-arg]
+def _release_cgroup(item: "dict[str, Any]") -> None:
     from skerry.native.cgroup.tree import from_record
 
     cgroup = from_record(item.get("cgroup") or {})
@@ -284,8 +307,10 @@ def _release_cgroup(item: dict) -> None:  # type: ignore[type-arg]
     cgroup.remove()
 
 
-def _unknown(item: dict) -> None:  # type: ignore[type-arg]
-    raise EngineError(f"cannot release {item.get('kind')!r}: this version of skerry does not know it")
+def _unknown(item: "dict[str, Any]") -> None:
+    raise EngineError(
+        f"cannot release {item.get('kind')!r}: this version of skerry does not know it"
+    )
 
 
 _RELEASE = {"process": _release_process, "cgroup": _release_cgroup, "holder": _release_process}

@@ -8,9 +8,10 @@ Never:   writes keys; the core records the process between `run` and `finish`.
 import posix
 
 from skerry import paths, timeouts
+from skerry.engine import Options
+from skerry.linux import caps
 from skerry.native import facts
 from skerry.native.cgroup.group import Cgroup
-from skerry.native.create import Options
 from skerry.native.dialogue import Dialogue
 from skerry.native.launch import launch
 from skerry.plan import join as recipe
@@ -18,6 +19,8 @@ from skerry.plan.request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.log import Log
     from skerry.state.store import Store
 
@@ -29,11 +32,12 @@ class Execution:
         self,
         store: "Store",
         id: str,
-        spec: dict,  # type: ignore[type-arg]
-        process: dict,  # type: ignore[type-arg]
+        spec: "dict[str, Any]",
+        process: "dict[str, Any]",
         options: Options,
         log: "Log",
         *,
+        bundle: str,
         init_pid: int,
         init_pidfd: int,
         cgroup: Cgroup,
@@ -44,6 +48,7 @@ class Execution:
         self._init_pidfd = init_pidfd
         self._cgroup = cgroup
         r = Request(facts.machine(), id, spec, process)
+        r.bundle = bundle
         r.pointer = ""
         r.preserve = options.preserve
         facts.check_preserved(options.preserve)
@@ -53,10 +58,8 @@ class Execution:
         if r.linux.get("seccomp"):
             from skerry.native import seccomp
 
-            r.seccomp = seccomp.program(
-                r.linux["seccomp"], f"{store.root}/{paths.SECCOMP_CACHE}"
-            )
-        r.last_cap = facts.caps.last_cap()
+            r.seccomp = seccomp.program(r.linux["seccomp"], f"{store.root}/{paths.SECCOMP_CACHE}")
+        r.last_cap = caps.last_cap()
         facts.check_capabilities(r)
         r.limits = facts.limits(process)
         r.cgroup_version = 2 if cgroup.kind == "v2" else 1

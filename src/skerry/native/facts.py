@@ -1,6 +1,6 @@
 """Facts of the host that a plan needs: what is looked up before anything is made.
 
-Runs in: create, exec (hot).   Imports: posix, fcntl, resource; linux, native.cgroup, plan.request.
+Runs in: create, exec (hot).   Imports: posix, fcntl; linux, native.cgroup, plan.request.
 Source:  plan/request.py says what each fact is for.
 Never:   changes anything, or looks below a rootfs (that is skerry-init's part, by fd).
 """
@@ -8,7 +8,6 @@ Never:   changes anything, or looks below a rootfs (that is skerry-init's part, 
 import errno
 import fcntl
 import posix
-import resource
 
 from skerry.errors import Error, SpecError, errno_text
 from skerry.linux import abi, caps
@@ -17,6 +16,8 @@ from skerry.plan.request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.native.cgroup.group import Cgroup
     from skerry.native.cgroup.tree import Layout
 
@@ -47,7 +48,7 @@ def check_rootfs(path: str) -> None:
         raise SpecError("/root/path", f"{path} is not a directory")
 
 
-def bind_sources(spec: dict, bundle: str) -> "dict[int, tuple[str, bool]]":  # type: ignore[type-arg]
+def bind_sources(spec: "dict[str, Any]", bundle: str) -> "dict[int, tuple[str, bool]]":
     """The host paths of the binds, absolute, and whether each is a directory.
 
     Errors  SpecError at /mounts/<n>/source.
@@ -84,9 +85,7 @@ def check_preserved(count: int) -> None:
         try:
             fcntl.fcntl(fd, fcntl.F_GETFD)
         except OSError:
-            raise Error(
-                f"cannot preserve fd {fd} (of {count} from 3 on): it is not open"
-            ) from None
+            raise Error(f"cannot preserve fd {fd} (of {count} from 3 on): it is not open") from None
 
 
 def check_namespaces(r: Request) -> None:
@@ -125,8 +124,12 @@ def check_capabilities(r: Request) -> None:
                 raise SpecError(pointer, f"{word}: this host does not grant it to skerry")
 
 
-def limits(process: "dict | None") -> "dict[int, tuple[int, int]]":  # type: ignore[type-arg]
+def limits(process: "dict[str, Any] | None") -> "dict[int, tuple[int, int]]":
     entries = (process or {}).get("rlimits") or ()
+    if not entries:
+        return {}
+    import resource  # a library of its own to load
+
     numbers = {abi.RLIMITS[entry["type"]] for entry in entries}
     return {number: resource.getrlimit(number) for number in numbers}
 
@@ -138,7 +141,9 @@ def cgroup_mounts(r: Request, layout: "Layout", cgroup: "Cgroup") -> None:
         r.cgroup_mounts = [("", cgroup.paths[""], "")]
         return
     r.cgroup_version = 1
-    if not any((entry.get("type") or "") in ("cgroup", "cgroup2") for entry in r.spec.get("mounts") or ()):
+    if not any(
+        (entry.get("type") or "") in ("cgroup", "cgroup2") for entry in r.spec.get("mounts") or ()
+    ):
         return
     by_mount: dict[str, list[str]] = {}
     for name, point in layout.controllers.items():
@@ -164,12 +169,12 @@ def own_namespaces_mask(pid: int) -> "tuple[int, bool]":
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 
-def shared_parent(r: Request) -> str:
-    """The mount point that holds the rootfs, if mounts there would reach the host."""
+def parent_mount(r: Request) -> str:
+    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host."""
     from skerry.linux import mountinfo
 
     word = r.linux.get("rootfsPropagation") or ""
-    if not word.endswith("shared"):
+    if word in ("", "rslave", "rprivate"):
         return ""
     best = "/"
     for mount in mountinfo.read():

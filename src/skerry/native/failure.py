@@ -10,6 +10,10 @@ from skerry.native.conversation import Record
 from skerry.plan import ops
 from skerry.plan.build import Plan
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def explain(plan: Plan, record: Record) -> Error:
     """The error that a FAILED record stands for."""
@@ -21,7 +25,7 @@ def explain(plan: Plan, record: Record) -> Error:
     return describe(plan, record.op, record.errno, record.value, record.tail, record.process)
 
 
-def explain_start(id: str, spec: dict, record: Record, count: int) -> Error:  # type: ignore[type-arg]
+def explain_start(id: str, spec: "dict[str, Any]", record: Record, count: int) -> Error:
     """The error that a FAILED record from behind the gate stands for.
 
     The steps there are the last ones of the plan that create made, which had `count` operations.
@@ -33,7 +37,9 @@ def explain_start(id: str, spec: dict, record: Record, count: int) -> Error:  # 
     plan = build_end(Request(machine(), id, spec, spec.get("process")))
     index = len(plan.ops) - (count - record.op)
     if not 0 <= index < len(plan.ops):
-        return InitError(f"the program did not start: {errno_text(record.errno)}", errno=record.errno)
+        return InitError(
+            f"the program did not start: {errno_text(record.errno)}", errno=record.errno
+        )
     return describe(plan, index, record.errno, record.value, record.tail, 0)
 
 

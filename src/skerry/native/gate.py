@@ -39,11 +39,9 @@ def make(directory_fd: int) -> "_socket.socket":
     """
     sock = _socket.socket(_socket.AF_UNIX, _KIND)
     try:
-        old = posix.umask(0o177)
-        try:
-            sock.bind(_PATH.format(directory_fd))
-        finally:
-            posix.umask(old)
+        # The directory is 0700, so nobody gets in between the two.
+        sock.bind(_PATH.format(directory_fd))
+        posix.chmod(paths.GATE, 0o600, dir_fd=directory_fd)
     except OSError as error:
         sock.close()
         raise KernelError("make", "the gate", error.errno or 0) from error

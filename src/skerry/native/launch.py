@@ -16,6 +16,10 @@ from skerry.plan.build import Plan
 from skerry.plan.encode import encode
 from skerry.plan.request import Request
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Launched:
     """The first process of a plan, and our end of the conversation with all of them."""
@@ -30,7 +34,7 @@ class Launched:
         self.conversation = conversation
 
     @property
-    def item(self) -> dict:  # type: ignore[type-arg]
+    def item(self) -> "dict[str, Any]":
         return process_item(self.pid, self.start_time)
 
     def close(self) -> None:
@@ -40,7 +44,7 @@ class Launched:
         posix.close(self.pidfd)
 
 
-def process_item(pid: int, start_time: int) -> dict:  # type: ignore[type-arg]
+def process_item(pid: int, start_time: int) -> "dict[str, Any]":
     """The journal's item for a process."""
     return {"kind": "process", "pid": pid, "start": start_time}
 

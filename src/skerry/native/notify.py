@@ -26,6 +26,7 @@ def hand_over(r: Request, pid: int, pidfd: int, number: int) -> None:
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         sock.connect(path)
+        annotations = r.spec.get("annotations")
         state = {
             "ociVersion": r.spec["ociVersion"],
             "fds": ["seccompFd"],
@@ -37,6 +38,7 @@ def hand_over(r: Request, pid: int, pidfd: int, number: int) -> None:
                 "status": "creating",
                 "pid": pid,
                 "bundle": r.bundle,
+                **({"annotations": annotations} if annotations else {}),
             },
         }
         send_with_fds(sock, dumps(state), [listener])

@@ -12,7 +12,7 @@ alternatives, for libseccomp cannot join them; without `flags` speculation is le
 
 from skerry.errors import SpecError
 from skerry.linux import seccomp as table
-from skerry.native import enosys, seccomp_cache
+from skerry.native import seccomp_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def _flags(seccomp: "dict[str, Any]", *, listener: bool) -> int:
 
 
 def _compile(seccomp: "dict[str, Any]") -> "tuple[bytes, list[str]]":
+    from skerry.native import enosys
+
     default = _action(seccomp["defaultAction"], seccomp.get("defaultErrnoRet"))
     rules = _rules(seccomp)
     compiled = table.compile_filter(

@@ -15,7 +15,6 @@ import posix
 import stat
 
 from skerry import jsonio
-from skerry.linux import libc
 from skerry.linux import seccomp as table
 
 try:
@@ -65,6 +64,8 @@ def load(directory: str, name: str) -> "tuple[bytes, list[str]] | None":
 
 def save(directory: str, name: str, filter: bytes, ignored: "list[str]") -> None:
     """Keep a filter; whatever prevents it is of no consequence."""
+    from skerry.linux import libc
+
     library = _identity(libc.loaded_from(table.LIBRARY))
     if not library:
         return
@@ -72,6 +73,7 @@ def save(directory: str, name: str, filter: bytes, ignored: "list[str]") -> None
     try:
         try:
             posix.mkdir(directory, 0o700)
+            posix.chmod(directory, 0o700)  # whatever the caller's umask took away
         except FileExistsError:
             pass
         directory_fd = _open_directory(directory)

@@ -41,11 +41,11 @@ def begin(p: Plan, r: Request, *, last_fd: int) -> None:
 
 
 def block_signals(p: Plan) -> None:
-    p.call("rt_sigprocmask", _SIG_SETMASK, p.bytes(_ALL_SIGNALS), 0, 8)
+    p.call("rt_sigprocmask", _SIG_SETMASK, p.blob(_ALL_SIGNALS), 0, 8)
 
 
 def unblock_signals(p: Plan) -> None:
-    p.call("rt_sigprocmask", _SIG_SETMASK, p.bytes(bytes(8)), 0, 8)
+    p.call("rt_sigprocmask", _SIG_SETMASK, p.blob(bytes(8)), 0, 8)
 
 
 def fork(p: Plan, name: str, *, flags: int = 0, cgroup_fd: int = -1) -> None:
@@ -96,7 +96,9 @@ def _oom_score(p: Plan, r: Request) -> None:
         return
     hint = f"{score} is below the current value: {_NO_CAP}"
     p.step("set oom_score_adj", f"{r.pointer}/oomScoreAdj", {EACCES: hint, EPERM: hint})
-    fd = p.result("openat", abi.AT_FDCWD, "/proc/self/oom_score_adj", abi.O_WRONLY | abi.O_CLOEXEC, 0)
+    fd = p.result(
+        "openat", abi.AT_FDCWD, "/proc/self/oom_score_adj", abi.O_WRONLY | abi.O_CLOEXEC, 0
+    )
     raw = str(score).encode()
     p.call("WRITE", fd, p.text(raw), len(raw))
     p.close(fd)

@@ -9,10 +9,17 @@ asked for it) and to a process; both are kept here, by the operation's index, an
 skerry-init into a sentence.
 """
 
-from struct import pack_into
+from _operator import itemgetter
+from struct import pack
 
 from skerry.linux import abi
 from skerry.plan import ops
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_U64 = 0xFFFFFFFFFFFFFFFF
 
 
 class Reg:
@@ -46,23 +53,6 @@ class Mark:
         self.index = -1
 
 
-class Op:
-    """One entry, before encoding. `nr` is the system call's name for SYSCALL, else empty."""
-
-    __slots__ = ("name", "call", "args", "dst", "fail", "errnos", "target", "process", "label")
-
-    def __init__(self, name, call, args, dst, fail, errnos, target, process, label) -> None:  # type: ignore[no-untyped-def]
-        self.name = name
-        self.call = call
-        self.args = args
-        self.dst = dst
-        self.fail = fail
-        self.errnos = errnos
-        self.target = target
-        self.process = process
-        self.label = label
-
-
 class Label:
     """What a step is for: words for errors and listings, the spec's pointer, hints by errno."""
 
@@ -72,6 +62,21 @@ class Label:
         self.text = text
         self.pointer = pointer
         self.hints = hints
+
+
+class Op(tuple):  # type: ignore[type-arg]
+    """One entry, before encoding. A tuple, because a plan has hundreds and slots take three times as long to fill."""
+
+    __slots__ = ()
+    name: str = property(itemgetter(0))  # type: ignore[assignment]  # of ops.py
+    call: str = property(itemgetter(1))  # type: ignore[assignment]  # the system call, "" for specials
+    args: "tuple[int | Data | Reg, ...]" = property(itemgetter(2))  # type: ignore[assignment]
+    dst: "Reg | None" = property(itemgetter(3))  # type: ignore[assignment]
+    fail: int = property(itemgetter(4))  # type: ignore[assignment]
+    errnos: "tuple[int, ...]" = property(itemgetter(5))  # type: ignore[assignment]
+    target: "Mark | None" = property(itemgetter(6))  # type: ignore[assignment]
+    process: int = property(itemgetter(7))  # type: ignore[assignment]
+    label: Label = property(itemgetter(8))  # type: ignore[assignment]
 
 
 class Plan:
@@ -119,14 +124,14 @@ class Plan:
 
     def text(self, value: "str | bytes") -> Data:
         """A string with its terminating zero; equal strings share a place, so nobody may write to it."""
-        raw = value.encode() if type(value) is str else value
+        raw = value.encode() if isinstance(value, str) else value
         found = self._texts.get(raw)
         if found is None:
             found = self._texts[raw] = Data(len(self.data), len(raw) + 1)
             self.data += raw + b"\0"
         return found
 
-    def bytes(self, value: "bytes | bytearray") -> Data:
+    def blob(self, value: "bytes | bytearray") -> Data:
         """Bytes of their own, 8-byte aligned; operations may write to them."""
         self.data += bytes(-len(self.data) % ops.DATA_ALIGN_BYTES)
         place = Data(len(self.data), len(value))
@@ -134,26 +139,26 @@ class Plan:
         return place
 
     def reserve(self, size: int) -> Data:
-        return self.bytes(bytes(size))
+        return self.blob(bytes(size))
 
-    def words(self, values: "list[int | Data]") -> Data:
+    def words(self, values: "Sequence[int | Data]") -> Data:
         """An array of u64; a Data in it becomes a pointer (argv, iovec, attribute structures)."""
-        place = self.bytes(bytes(8 * len(values)))
+        numbers = []
+        base = -(-len(self.data) // ops.DATA_ALIGN_BYTES) * ops.DATA_ALIGN_BYTES
         for index, value in enumerate(values):
-            offset = place.offset + 8 * index
-            if type(value) is Data:
-                self.relocations.append(offset)
-                pack_into("<Q", self.data, offset, value.offset)
+            if isinstance(value, Data):
+                self.relocations.append(base + 8 * index)
+                numbers.append(value.offset)
             else:
-                pack_into("<Q", self.data, offset, value & 0xFFFFFFFFFFFFFFFF)
-        return place
+                numbers.append(value & _U64)
+        return self.blob(pack(f"<{len(numbers)}Q", *numbers))
 
     # operations
 
     def call(
         self,
         name: str,
-        *args: "int | str | bytes | Data | Reg",
+        *args: "int | str | Data | Reg",
         ignore: "tuple[int, ...] | None" = None,
         jump: "tuple[int, ...] | None" = None,
         to: "Mark | None" = None,
@@ -167,7 +172,7 @@ class Plan:
     def result(
         self,
         name: str,
-        *args: "int | str | bytes | Data | Reg",
+        *args: "int | str | Data | Reg",
         ignore: "tuple[int, ...] | None" = None,
         jump: "tuple[int, ...] | None" = None,
         to: "Mark | None" = None,
@@ -200,25 +205,40 @@ class Plan:
     def branch(self, value: Reg, comparison: int, number: int, to: Mark) -> None:
         self._add("BRANCH", (value, comparison, number), None, None, None, to)
 
-    def _add(self, name, args, dst, ignore, jump, to) -> None:  # type: ignore[no-untyped-def]
-        special = name in ops.CODES
-        fail, errnos = ops.FATAL, ()
+    def _add(
+        self,
+        name: str,
+        args: "tuple[int | str | Data | Reg, ...]",
+        dst: "Reg | None",
+        ignore: "tuple[int, ...] | None",
+        jump: "tuple[int, ...] | None",
+        to: "Mark | None",
+    ) -> None:
+        for value in args:
+            if type(value) is str:
+                text = self.text
+                args = tuple([text(a) if type(a) is str else a for a in args])
+                break
+        fail: int = ops.FATAL
+        errnos: tuple[int, ...] = ()
         if ignore is not None:
             fail, errnos = ops.IGNORE, ignore
         elif jump is not None:
             fail, errnos = ops.JUMP, jump
-        encoded = tuple([self.text(a) if type(a) is str or type(a) is bytes else a for a in args])
+        special = name in ops.CODES
         self.ops.append(
             Op(
-                name if special else "SYSCALL",
-                "" if special else name,
-                encoded,
-                dst,
-                fail,
-                errnos,
-                to,
-                self.process,
-                self._label,
+                (
+                    name if special else "SYSCALL",
+                    "" if special else name,
+                    args,
+                    dst,
+                    fail,
+                    errnos,
+                    to,
+                    self.process,
+                    self._label,
+                )
             )
         )
 

@@ -27,7 +27,7 @@ def open_console(p: Plan, r: Request, root: Reg, *, bind: bool) -> None:
     flags = abi.O_RDWR | abi.O_NOCTTY | abi.O_CLOEXEC
     master = p.result("openat", pts, "ptmx", flags | nofollow, 0)
     p.call("CHECK", master, abi.S_IFCHR, _PTMX, abi.DEVPTS_SUPER_MAGIC, 0)
-    p.call("ioctl", master, abi.TIOCSPTLCK, p.bytes(bytes(4)))
+    p.call("ioctl", master, abi.TIOCSPTLCK, p.blob(bytes(4)))
     slave = p.result("ioctl", master, abi.TIOCGPTPEER, flags)
     _set_size(p, r, master)
     uid = ((r.process or {}).get("user") or {}).get("uid", 0)
@@ -60,7 +60,7 @@ def _set_size(p: Plan, r: Request, master: Reg) -> None:
     rows, columns = size.get("height", 0), size.get("width", 0)
     p.step(f"set the size of the terminal to {columns}x{rows}", f"{r.pointer}/consoleSize")
     raw = b"".join(n.to_bytes(2, "little") for n in (rows, columns, 0, 0))
-    p.call("ioctl", master, abi.TIOCSWINSZ, p.bytes(raw))
+    p.call("ioctl", master, abi.TIOCSWINSZ, p.blob(raw))
 
 
 def _bind(p: Plan, root: Reg, slave: Reg, pointer: str) -> None:

@@ -24,7 +24,7 @@ from skerry.plan import (
     program,
     rootfs,
 )
-from skerry.plan.build import Plan, Reg
+from skerry.plan.build import Data, Plan, Reg
 from skerry.plan.request import Request
 
 
@@ -142,12 +142,15 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     signals = _close_others(p, r)
     path = program.become_user(p, r, what)
     _ready(p)
-    state = hooks.receive_state(p, r)
+    p.step("wait to be on record")
+    state = hooks.receive_state(p, r, "startContainer")
     _gate(p, r, signals)
     _after_gate(p, r, what, state, path)
 
 
-def _after_gate(p: Plan, r: Request, what: program.Program, state: hooks.State, path: Reg) -> None:
+def _after_gate(
+    p: Plan, r: Request, what: program.Program, state: "tuple[Data, int]", path: Reg
+) -> None:
     hooks.start_container(p, r, what, state)
     program.execute(p, r, what, path)
 
@@ -162,7 +165,7 @@ def build_end(r: Request) -> Plan:
     if r.process is not None:
         what = program.Program(p, r)
         register = Reg(0)
-        _after_gate(p, r, what, (what.argv, register), register)
+        _after_gate(p, r, what, hooks.NO_STATE, register)
     return p
 
 
@@ -172,7 +175,7 @@ def _close_others(p: Plan, r: Request) -> Reg:
     All of that is close-on-exec, and so is the pipe that start will send.
     """
     p.step("close what the program shall not have")
-    signals = p.result("signalfd4", -1, p.bytes(b"\xff" * 8), 8, abi.O_CLOEXEC)
+    signals = p.result("signalfd4", -1, p.blob(b"\xff" * 8), 8, abi.O_CLOEXEC)
     p.call("CLOSE", r.plan_fd, r.conversation_fd, r.gate_fd, signals)
     return signals
 
@@ -193,7 +196,7 @@ def _hold(p: Plan, r: Request) -> None:
     signals = _close_others(p, r)
     begin.block_signals(p)
     _ready(p)
-    hooks.receive_state(p, r)
+    begin.wait_for(p, "being on record")
     pipe = _gate(p, r, signals)
     p.step("hold the namespaces")
     p.call("close", pipe)

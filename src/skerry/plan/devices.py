@@ -36,7 +36,9 @@ class Device:
 
     __slots__ = ("path", "kind", "rdev", "mode", "uid", "gid", "pointer", "tree")
 
-    def __init__(self, path: str, kind: int, rdev: int, mode: int, uid: int, gid: int, pointer: str) -> None:
+    def __init__(
+        self, path: str, kind: int, rdev: int, mode: int, uid: int, gid: int, pointer: str
+    ) -> None:
         self.path = path
         self.kind = kind
         self.rdev = rdev
@@ -72,7 +74,9 @@ def read(r: Request) -> "list[Device]":
             rdev = device_number(entry["major"], entry["minor"])
         mode = entry.get("fileMode", 0o666)
         uid, gid = entry.get("uid", 0), entry.get("gid", 0)
-        listed.append(Device(entry["path"], kind, rdev, mode & 0o7777, uid, gid, f"/linux/devices/{index}"))
+        listed.append(
+            Device(entry["path"], kind, rdev, mode & 0o7777, uid, gid, f"/linux/devices/{index}")
+        )
     taken = {device.path for device in listed}
     defaults = [
         Device(path, abi.S_IFCHR, device_number(*numbers), 0o666, 0, 0, "")
@@ -104,7 +108,9 @@ def make(p: Plan, r: Request, devices: "list[Device]", root: Reg) -> None:
                 "WALK", root, device.directory, ops.WALK_DIRECTORY, 0o755
             )
         if device.tree is not None:
-            target = p.result("WALK", directory, device.name, ops.WALK_FILE | ops.WALK_NOFOLLOW, 0o600)
+            target = p.result(
+                "WALK", directory, device.name, ops.WALK_FILE | ops.WALK_NOFOLLOW, 0o600
+            )
             attach(p, device.tree, target)
             p.close(target)
             p.close(device.tree)
@@ -119,7 +125,13 @@ def make(p: Plan, r: Request, devices: "list[Device]", root: Reg) -> None:
 def _make_node(p: Plan, device: Device, directory: Reg) -> None:
     exists, done = p.mark(), p.mark()
     p.call(
-        "mknodat", directory, device.name, device.kind | device.mode, device.rdev, jump=(EEXIST,), to=exists
+        "mknodat",
+        directory,
+        device.name,
+        device.kind | device.mode,
+        device.rdev,
+        jump=(EEXIST,),
+        to=exists,
     )
     if device.uid or device.gid:
         p.call("fchownat", directory, device.name, device.uid, device.gid, abi.AT_SYMLINK_NOFOLLOW)

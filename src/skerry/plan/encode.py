@@ -16,6 +16,7 @@ _OP = Struct(ops.OP_FORMAT)
 _HEADER = Struct(ops.HEADER_FORMAT)
 _U64 = 0xFFFFFFFFFFFFFFFF
 _ZEROS = (0,) * ops.ARGUMENTS
+_NO_ERRNOS = (0,) * ops.ERRNOS
 
 
 def encode(plan: Plan) -> bytes:
@@ -28,38 +29,37 @@ def encode(plan: Plan) -> bytes:
     machine = plan.machine
     syscalls = abi.SYSCALLS
     codes = ops.CODES
-    for op in plan.ops:
+    pack_op = _OP.pack
+    for name, call, args, dst, fail, errnos, target, process, _ in plan.ops:
         kinds = []
-        args = []
-        for value in op.args:
+        values = []
+        for value in args:
             kind = type(value)
             if kind is int:
                 kinds.append(ops.NUMBER)
-                args.append(value & _U64)
+                values.append(value & _U64)
             elif kind is Reg:
                 kinds.append(ops.REGISTER)
-                args.append(value.number)
+                values.append(value.number)
             else:
                 kinds.append(ops.DATA)
-                args.append(value.offset)
-        count = len(args)
-        missing = ops.ARGUMENTS - count
+                values.append(value.offset)
+        missing = _ZEROS[len(values) :]
         parts.append(
-            _OP.pack(
-                codes[op.name],
-                ops.NO_REGISTER if op.dst is None else op.dst.number,
-                syscalls[op.call][machine] if op.call else 0,
-                op.fail,
-                count,
-                *op.errnos,
-                *_ZEROS[: ops.ERRNOS - len(op.errnos)],
-                0 if op.target is None else op.target.index,
+            pack_op(
+                codes[name],
+                ops.NO_REGISTER if dst is None else dst.number,
+                syscalls[call][machine] if call else 0,
+                fail,
+                len(values),
+                *(errnos + _NO_ERRNOS[len(errnos) :] if errnos else _NO_ERRNOS),
+                0 if target is None else target.index,
                 *kinds,
-                *_ZEROS[:missing],
-                op.process,
+                *missing,
+                process,
                 0,
-                *args,
-                *_ZEROS[:missing],
+                *values,
+                *missing,
             )
         )
     data = bytes(plan.data) + b"\0"
@@ -86,5 +86,3 @@ def encode(plan: Plan) -> bytes:
         0,
     )
     return b"".join((header, *parts, relocations, bytes(data_offset - start), data))
-
-

@@ -1,29 +1,37 @@
 """The hooks that run inside: createContainer before the pivot, startContainer before the program.
 
-Runs in: create (hot); pure.   Imports: plan.
+Runs in: create (hot); pure.   Imports: jsonio, plan.
 Source:  runtime-spec config.md "POSIX-platform Hooks", runtime.md "Lifecycle".
 Never:   runs the host's hooks (prestart, createRuntime, poststart, poststop); the parent does.
 
-The state they read on stdin has a pid that nobody knows when the plan is built, so the parent sends its bytes with
-the GO that lets the plan go on.
+The state they read on stdin has a pid that nobody knows when the plan is built: it is in the plan with room for one,
+and the parent sends the digits with the GO that lets the plan go on.
 """
 
 from errno import EACCES, ENOENT, ETIMEDOUT
 
+from skerry.jsonio import dumps
 from skerry.plan import ops
-from skerry.plan.build import Data, Plan, Reg
+from skerry.plan.build import Data, Plan
 from skerry.plan.identity import DEFAULT_UMASK
 from skerry.plan.program import Program
 from skerry.plan.request import Request
 
-State = tuple[Data, Reg]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# A pid has at most seven digits; blanks before a number mean nothing to JSON.
+PID_BYTES = 10
+_PID_MARK = b'"pid":' + b"9" * PID_BYTES
+NO_STATE = (Data(0, 0), 0)
 
 
 def due(p: Plan, r: Request) -> None:
     """Mounts and devices are done: let the parent run its hooks and set the limits, then run ours."""
     p.step("let the host's hooks run")
     p.call("SEND", ops.HOOKS, 0, -1)
-    state = _receive(p, r)
+    state = receive_state(p, r, "createContainer")
     entries = (r.spec.get("hooks") or {}).get("createContainer") or []
     if not entries:
         return
@@ -33,23 +41,43 @@ def due(p: Plan, r: Request) -> None:
     p.call("umask", 0)
 
 
-def receive_state(p: Plan, r: Request) -> State:
-    """The last word of the parent: on record, go to the gate."""
-    p.step("wait to be on record")
-    return _receive(p, r)
+def template(state: "dict[str, Any]") -> bytes:
+    """The state as JSON, its pid still to be filled in."""
+    return dumps({**state, "pid": int(b"9" * PID_BYTES)})
 
 
-def start_container(p: Plan, r: Request, program: Program, state: State) -> None:
+def pid_digits(pid: int) -> bytes:
+    """What goes with the GO."""
+    return b"%*d" % (PID_BYTES, pid)
+
+
+def receive_state(p: Plan, r: Request, name: str) -> "tuple[Data, int]":
+    """Wait for the parent; with hooks of this name, for the pid in their state too.
+
+    Result  (the state, its length).
+    """
+    if not (r.spec.get("hooks") or {}).get(name):
+        p.call("RECV", ops.GO, p.text(""), 0)
+        return NO_STATE
+    raw = r.hook_states[name]
+    state = p.blob(raw)
+    place = raw.index(_PID_MARK) + len(_PID_MARK) - PID_BYTES
+    p.call("RECV", ops.GO, state.at(place), PID_BYTES)
+    return state, len(raw)
+
+
+def start_container(p: Plan, r: Request, program: Program, state: "tuple[Data, int]") -> None:
     entries = (r.spec.get("hooks") or {}).get("startContainer") or []
     _run(p, "startContainer", entries, program.envp, state)
 
 
-def _receive(p: Plan, r: Request) -> State:
-    buffer = p.reserve(r.state_bytes)
-    return buffer, p.result("RECV", ops.GO, buffer, r.state_bytes)
-
-
-def _run(p: Plan, name: str, entries: "list[dict]", default_env: Data, state: State) -> None:  # type: ignore[type-arg]
+def _run(
+    p: Plan,
+    name: str,
+    entries: "list[dict[str, Any]]",
+    default_env: Data,
+    state: "tuple[Data, int]",
+) -> None:
     for index, hook in enumerate(entries):
         path = hook["path"]
         hints = {

@@ -14,6 +14,10 @@ from skerry.plan.begin import limit_value
 from skerry.plan.build import Plan
 from skerry.plan.request import Request
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 DEFAULT_UMASK = 0o022
 _CPU_MASK_BYTES = 1024  # 8192 CPUs, the most a kernel is built for
 _NO_GRANT = "the host grants skerry fewer capabilities than the spec asks for"
@@ -27,7 +31,9 @@ def join_keyring(p: Plan, r: Request) -> None:
         return
     p.step("join a new session keyring")
     absent = p.mark()
-    key = p.result("keyctl", abi.KEYCTL_JOIN_SESSION_KEYRING, f"_ses.{r.id}", jump=(ENOSYS,), to=absent)
+    key = p.result(
+        "keyctl", abi.KEYCTL_JOIN_SESSION_KEYRING, f"_ses.{r.id}", jump=(ENOSYS,), to=absent
+    )
     p.call("keyctl", abi.KEYCTL_SETPERM, key, _KEYRING_PERMISSIONS)
     p.place(absent)
 
@@ -51,7 +57,7 @@ def set_limits(p: Plan, r: Request) -> None:
 def reset_affinity(p: Plan) -> None:
     """All CPUs that the cgroup allows, whatever the caller of skerry was bound to."""
     p.step("use every CPU of the cgroup")
-    p.call("sched_setaffinity", 0, _CPU_MASK_BYTES, p.bytes(b"\xff" * _CPU_MASK_BYTES))
+    p.call("sched_setaffinity", 0, _CPU_MASK_BYTES, p.blob(b"\xff" * _CPU_MASK_BYTES))
 
 
 def set_no_new_privs(p: Plan, r: Request) -> None:
@@ -88,14 +94,17 @@ def switch_user(p: Plan, r: Request) -> None:
     unmapped = {EINVAL: "the id is not mapped in the user namespace"}
     p.call("prctl", abi.PR_SET_KEEPCAPS, 1, 0, 0, 0)
     p.step("set the additional groups", f"{r.pointer}/user/additionalGids", unmapped)
-    array = p.bytes(pack(f"<{len(groups)}I", *groups)) if groups else 0
+    array = p.blob(pack(f"<{len(groups)}I", *groups)) if groups else 0
     p.call("setgroups", len(groups), array)
     p.step(f"become gid {gid}", f"{r.pointer}/user/gid", unmapped)
     p.call("setresgid", gid, gid, gid)
     p.step(f"become uid {uid}", f"{r.pointer}/user/uid", unmapped)
     p.call("setresuid", uid, uid, uid)
+
+
+def set_umask(p: Plan, r: Request) -> None:
     p.step("set the umask", f"{r.pointer}/user/umask")
-    p.call("umask", user.get("umask", DEFAULT_UMASK))
+    p.call("umask", _user(r).get("umask", DEFAULT_UMASK))
 
 
 def set_capabilities(p: Plan, r: Request) -> None:
@@ -103,18 +112,20 @@ def set_capabilities(p: Plan, r: Request) -> None:
     sets = [_mask(r, name) for name in ("effective", "permitted", "inheritable")]
     low = [value & 0xFFFFFFFF for value in sets]
     high = [value >> 32 for value in sets]
-    header = p.bytes(pack("<Ii", abi.LINUX_CAPABILITY_VERSION_3, 0))
-    p.call("capset", header, p.bytes(pack("<6I", *low, *high)))
+    header = p.blob(pack("<Ii", abi.LINUX_CAPABILITY_VERSION_3, 0))
+    p.call("capset", header, p.blob(pack("<6I", *low, *high)))
     # The kernel raises only what is inheritable and permitted. Default specs ask for more, and runc goes on without it.
     p.step("set the ambient capabilities", f"{r.pointer}/capabilities/ambient")
     p.call("prctl", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     ambient = _mask(r, "ambient")
     for number in range(r.last_cap + 1):
         if ambient >> number & 1:
-            p.call("prctl", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_RAISE, number, 0, 0, ignore=(EPERM,))
+            p.call(
+                "prctl", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_RAISE, number, 0, 0, ignore=(EPERM,)
+            )
 
 
-def _user(r: Request) -> dict:  # type: ignore[type-arg]
+def _user(r: Request) -> "dict[str, Any]":
     return r.process.get("user") or {}  # type: ignore[union-attr]
 
 

@@ -21,8 +21,12 @@ def filter_devices(p: Plan, r: Request, cgroup_fd: int) -> None:
     """Load the program and attach it to the cgroup's directory."""
     if not r.device_program:
         return
-    p.step("install the device filter", "/linux/resources/devices", {EPERM: "needs CAP_BPF or CAP_SYS_ADMIN"})
-    code = p.bytes(r.device_program)
+    p.step(
+        "install the device filter",
+        "/linux/resources/devices",
+        {EPERM: "needs CAP_BPF or CAP_SYS_ADMIN"},
+    )
+    code = p.blob(r.device_program)
     count = len(r.device_program) // 8
     padding = [0] * ((_ATTRIBUTE_BYTES - 24) // 8)
     load = p.words([_PROG_TYPE_CGROUP_DEVICE | count << 32, code, p.text("Apache-2.0"), *padding])
@@ -31,5 +35,3 @@ def filter_devices(p: Plan, r: Request, cgroup_fd: int) -> None:
     p.call("STORE", attach.at(4), 4, program)
     p.call("bpf", _PROG_ATTACH, attach, _ATTRIBUTE_BYTES)
     p.close(program)
-
-

@@ -58,7 +58,9 @@ def set_sysctls(p: Plan, r: Request, proc: Reg) -> None:
             EINVAL: f"the kernel refuses the value {value!r}",
             EACCES: "the container's namespaces do not own it",
         }
-        p.step(f"set sysctl {key}", "/linux/sysctl/" + key.replace("~", "~0").replace("/", "~1"), hints)
+        p.step(
+            f"set sysctl {key}", "/linux/sysctl/" + key.replace("~", "~0").replace("/", "~1"), hints
+        )
         write_file(p, proc, "sys/" + sysctl_path(key), value)
 
 
@@ -81,7 +83,11 @@ def set_apparmor(p: Plan, r: Request, proc: Reg) -> None:
     }
     p.step(f"set the AppArmor profile {profile}", f"{r.pointer}/apparmorProfile", hints)
     old, done = p.mark(), p.mark()
-    how = [abi.O_WRONLY | abi.O_CLOEXEC, 0, abi.RESOLVE_NO_XDEV | abi.RESOLVE_NO_MAGICLINKS | abi.RESOLVE_BENEATH]
+    how = [
+        abi.O_WRONLY | abi.O_CLOEXEC,
+        0,
+        abi.RESOLVE_NO_XDEV | abi.RESOLVE_NO_MAGICLINKS | abi.RESOLVE_BENEATH,
+    ]
     raw = f"exec {profile}".encode()
     path = "thread-self/attr/apparmor/exec"
     fd = p.result("openat2", proc, path, p.words(how), 24, jump=(ENOENT,), to=old)
@@ -97,7 +103,9 @@ def set_readonly_paths(p: Plan, r: Request, root: Reg) -> None:
     for index, path in enumerate(r.linux.get("readonlyPaths") or ()):
         p.step(f"make {path} read-only", f"/linux/readonlyPaths/{index}")
         absent = p.mark()
-        found = p.result("WALK", root, path, ops.WALK_EXISTING, 0, jump=(ENOENT, ENOTDIR), to=absent)
+        found = p.result(
+            "WALK", root, path, ops.WALK_EXISTING, 0, jump=(ENOENT, ENOTDIR), to=absent
+        )
         flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | EMPTY_TREE
         tree = p.result("open_tree", found, "", flags)
         set_mount(p, tree, abi.AT_RECURSIVE, set=abi.MOUNT_ATTR_RDONLY)
@@ -121,7 +129,9 @@ def mask_paths(p: Plan, r: Request, root: Reg) -> None:
     for index, path in enumerate(paths):
         p.step(f"mask {path}", f"/linux/maskedPaths/{index}")
         absent, file, done = p.mark(), p.mark(), p.mark()
-        found = p.result("WALK", root, path, ops.WALK_EXISTING, 0, jump=(ENOENT, ENOTDIR), to=absent)
+        found = p.result(
+            "WALK", root, path, ops.WALK_EXISTING, 0, jump=(ENOENT, ENOTDIR), to=absent
+        )
         p.call("CHECK", found, abi.S_IFDIR, 0, 0, 0, jump=(ENOTSUP,), to=file)
         context = p.result("fsopen", "tmpfs", abi.FSOPEN_CLOEXEC)
         set_string(p, context, "nr_blocks", "1")
@@ -137,4 +147,3 @@ def mask_paths(p: Plan, r: Request, root: Reg) -> None:
         p.close(found)
         p.place(absent)
     p.close(null)
-

@@ -7,7 +7,7 @@ Never:   resolves a destination: skerry-init walks it below the root's fd and at
 A tree gets its attributes before it is attached, so there is no moment at which a read-only volume can be written.
 """
 
-from errno import EBUSY, EPERM
+from errno import EBUSY, EINVAL, EPERM
 
 from skerry.errors import SpecError
 from skerry.linux import abi
@@ -16,6 +16,10 @@ from skerry.plan.build import Plan, Reg
 from skerry.plan.request import Request
 from skerry.plan.rootfs import attach, is_shared, set_mount
 from skerry.spec.mount_options import MountOptions, parse_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # What may be bound below /proc: files that describe the container's limits (lxcfs) and nothing a process of the
 # container is configured through (CVE-2019-16884).
@@ -32,22 +36,32 @@ _SIGCHLD = 17
 class Mount:
     """One entry of the spec on its way: where it goes, what it asks, the tree taken for it."""
 
-    __slots__ = ("index", "kind", "destination", "source", "options", "tree", "is_directory")
+    __slots__ = (
+        "index",
+        "kind",
+        "destination",
+        "source",
+        "options",
+        "tree",
+        "is_directory",
+        "words",
+    )
 
-    def __init__(self, r: Request, index: int, entry: dict) -> None:  # type: ignore[type-arg]
+    def __init__(self, r: Request, index: int, entry: "dict[str, Any]") -> None:
         self.index = index
         self.kind = entry.get("type") or "none"
         self.destination = clean(entry["destination"])
         self.source = entry.get("source") or self.kind
-        self.options = parse_options(
-            entry.get("options") or [], f"/mounts/{index}/options", kind=self.kind
-        )
+        self.words = entry.get("options") or []
+        self.options = parse_options(self.words, f"/mounts/{index}/options", kind=self.kind)
         self.tree: Reg | None = None
         self.is_directory = True
         if self.options.bind:
             self.source, self.is_directory = r.sources[index]
 
-    def step(self, p: Plan, verb: str, key: str = "", hints: "dict[int, str] | None" = None) -> None:
+    def step(
+        self, p: Plan, verb: str, key: str = "", hints: "dict[int, str] | None" = None
+    ) -> None:
         what = self.source if self.options.bind else self.kind
         pointer = f"/mounts/{self.index}" + (f"/{key}" if key else "")
         p.step(f"{verb} {what} on {self.destination}", pointer, hints)
@@ -96,22 +110,23 @@ def attach_all(
         if mount.options.remount:
             _remount(p, mount, root)
             continue
-        if mount.tree is None:
-            mount.tree = _make(p, mount, pid_namespace if mount.kind == "proc" else None)
+        tree = mount.tree
+        if tree is None:
+            tree = _make(p, mount, pid_namespace if mount.kind == "proc" else None)
         readonly_late = _readonly_late(mount)
         target = _target(p, mount, root)
         if mount.kind == "tmpfs" and not mount.options.bind:
-            _dress_tmpfs(p, mount, target)
+            _dress_tmpfs(p, mount, tree, target)
         mount.step(p, "mount")
         if mount.options.bind and mount.destination == "/proc":
             mount.step(p, "check that it is a procfs that is bound", "source")
-            p.call("CHECK", mount.tree, 0, 0, abi.PROC_SUPER_MAGIC, 0)
-        attach(p, mount.tree, target)
+            p.call("CHECK", tree, 0, 0, abi.PROC_SUPER_MAGIC, 0)
+        attach(p, tree, target)
         p.close(target)
         if readonly_late:
-            late.append((mount, mount.tree))
+            late.append((mount, tree))
         else:
-            p.close(mount.tree)
+            p.close(tree)
     return late
 
 
@@ -210,11 +225,18 @@ def _new_filesystem(p: Plan, mount: Mount) -> Reg:
     for flag in flags:
         p.call("fsconfig", context, abi.FSCONFIG_SET_FLAG, flag, 0, 0)
     for item in options.data:
+        mount.step(
+            p,
+            f"set {item} of",
+            f"options/{mount.words.index(item)}",
+            {EINVAL: "not an option of it"},
+        )
         key, equals, value = item.partition("=")
         if equals:
             set_string(p, context, key, value)
         else:
             p.call("fsconfig", context, abi.FSCONFIG_SET_FLAG, key, 0, 0)
+    mount.step(p, "mount", hints=hints)
     return create_mount(p, context, _first_attributes(mount), options)
 
 
@@ -222,7 +244,9 @@ def set_string(p: Plan, context: Reg, key: str, value: str) -> None:
     p.call("fsconfig", context, abi.FSCONFIG_SET_STRING, key, value, 0)
 
 
-def create_mount(p: Plan, context: Reg, attributes: int, options: "MountOptions | None" = None) -> Reg:
+def create_mount(
+    p: Plan, context: Reg, attributes: int, options: "MountOptions | None" = None
+) -> Reg:
     """Turn a configured context into a detached mount."""
     p.call("fsconfig", context, abi.FSCONFIG_CMD_CREATE, 0, 0, 0)
     tree = p.result("fsmount", context, abi.FSMOUNT_CLOEXEC, attributes)
@@ -248,9 +272,8 @@ def _target(p: Plan, mount: Mount, root: Reg) -> Reg:
     return p.result("WALK", root, mount.destination, flags, mode)
 
 
-def _dress_tmpfs(p: Plan, mount: Mount, target: Reg) -> None:
+def _dress_tmpfs(p: Plan, mount: Mount, tree: Reg, target: Reg) -> None:
     """Give the tmpfs the mode of the directory it covers, and its content if asked."""
-    tree = mount.tree
     if not any(item.startswith("mode=") for item in mount.options.data):
         mount.step(p, "take over the mode")
         buffer = p.reserve(_STATX_BYTES)

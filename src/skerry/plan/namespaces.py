@@ -136,7 +136,7 @@ def bring_up_loopback(p: Plan, r: Request) -> None:
     request[0:2] = b"lo"
     request[16] = _IFF_UP
     fd = p.result("socket", _AF_INET, _SOCK_DGRAM_CLOEXEC, 0)
-    p.call("ioctl", fd, abi.SIOCSIFFLAGS, p.bytes(request))
+    p.call("ioctl", fd, abi.SIOCSIFFLAGS, p.blob(request))
     p.close(fd)
 
 
@@ -172,4 +172,3 @@ def _ask_for_maps(p: Plan) -> None:
     p.call("SEND", ops.MAPS, MAPS_USER, -1)
     wait_for(p, "the id maps")
     become_root(p)
-

@@ -50,53 +50,143 @@ KIND = {"NUMBER": NUMBER, "DATA": DATA, "REGISTER": REGISTER}
 
 # name -> (code, arguments, what it does, why system calls alone cannot do it)
 OPS = {
-    "SYSCALL": (0, "args...", "the system call; EINTR is retried (of close it is success), EAGAIN of openat2 up to 128 times",
-                "it is the rule"),
-    "LOAD": (1, "data width", "register = 4 or 8 bytes of the data, unsigned", "calls answer through memory (clone3's pidfd)"),
-    "STORE": (2, "data width value", "4 or 8 bytes of the data = value", "results go into structures (clone_args.cgroup)"),
+    "SYSCALL": (
+        0,
+        "args...",
+        "the system call; EINTR is retried (of close it is success), EAGAIN of openat2 up to 128 times",
+        "it is the rule",
+    ),
+    "LOAD": (
+        1,
+        "data width",
+        "register = 4 or 8 bytes of the data, unsigned",
+        "calls answer through memory (clone3's pidfd)",
+    ),
+    "STORE": (
+        2,
+        "data width value",
+        "4 or 8 bytes of the data = value",
+        "results go into structures (clone_args.cgroup)",
+    ),
     "GOTO": (3, "", "go on at target", "the plan branches where processes part"),
-    "BRANCH": (4, "value comparison number", "go on at target if value EQ, NE, LT number (signed)",
-               "the plan branches where processes part"),
-    "SEND": (5, "kind value fd", "send a record, with the fd unless it is negative (then by a plain write)",
-             "a control message holds lengths and pointers that the kernel rewrites"),
-    "RECV": (6, "kind room capacity", "wait for a record of the kind (another one is EPROTO); copy what follows it to the room "
-             "in the data, and a zero byte if one more fits (more than capacity is EMSGSIZE; a room of 0 takes nothing); "
-             "register = value; end of file or ABORT ends the process with status 1", "waiting and checking is a loop"),
-    "WRITE": (7, "fd data length", "write all in one call; a short write is EIO", "a system call may write less than asked"),
-    "WALK": (8, "root path flags mode", "register = O_PATH fd of the path below root, resolved in root without magic "
-             "links; makes what is missing as WALK says (mode less the umask), and where a link leads nowhere what it names "
-             "below root; an existing last component of the wrong type is ENOTDIR or EISDIR",
-             "making a path without leaving the root takes a loop over components"),
-    "CHECK": (9, "fd type rdev fsmagic inode", "the fd is of this file type (S_IFMT bits), device number (as makedev() "
-              "packs it), file-system magic, inode; 0 is any; else ENOTSUP",
-              "stat answers through memory that must be compared"),
-    "CHECKCWD": (10, "", "getcwd works and is absolute, else ENOENT", "the answer must be looked at"),
+    "BRANCH": (
+        4,
+        "value comparison number",
+        "go on at target if value EQ, NE, LT number (signed)",
+        "the plan branches where processes part",
+    ),
+    "SEND": (
+        5,
+        "kind value fd",
+        "send a record, with the fd unless it is negative (then by a plain write)",
+        "a control message holds lengths and pointers that the kernel rewrites",
+    ),
+    "RECV": (
+        6,
+        "kind room capacity",
+        "wait for a record of the kind (another one is EPROTO); copy what follows it to the room "
+        "in the data, and a zero byte if one more fits (more than capacity is EMSGSIZE; a room of 0 takes nothing); "
+        "register = value; end of file or ABORT ends the process with status 1",
+        "waiting and checking is a loop",
+    ),
+    "WRITE": (
+        7,
+        "fd data length",
+        "write all in one call; a short write is EIO",
+        "a system call may write less than asked",
+    ),
+    "WALK": (
+        8,
+        "root path flags mode",
+        "register = O_PATH fd of the path below root, resolved in root without magic "
+        "links; makes what is missing as WALK says (mode less the umask), and where a link leads nowhere what it names "
+        "below root; an existing last component of the wrong type is ENOTDIR or EISDIR",
+        "making a path without leaving the root takes a loop over components",
+    ),
+    "CHECK": (
+        9,
+        "fd type rdev fsmagic inode",
+        "the fd is of this file type (S_IFMT bits), device number (as makedev() "
+        "packs it), file-system magic, inode; 0 is any; else ENOTSUP",
+        "stat answers through memory that must be compared",
+    ),
+    "CHECKCWD": (
+        10,
+        "",
+        "getcwd works and is absolute, else ENOENT",
+        "the answer must be looked at",
+    ),
     "SIGNALS": (11, "", "every disposition default", "62 calls in one"),
-    "FIND": (12, "list count", "register = the first path of the list (relocated u64s in the data) that is a regular file "
-             "and may be executed by the effective ids; else EACCES if one was there, else ENOENT; where a filter denies "
-             "the question the path is taken", "remembering the better error is a loop"),
-    "HOOK": (13, "path argv envp state length timeout_ms", "run a program in its own process group with the state on its "
-             "stdin, wait, kill the group at the timeout (0: none; ETIMEDOUT); always FATAL, a status other than 0 too: FAILED carries "
-             "errno 0 (or ETIMEDOUT, or execve's), the wait status as value, and the first 512 bytes of output follow it",
-             "fork, exec, poll and kill with a clock"),
-    "GATE": (14, "fd signalfd", "wait for a datagram with one fd; answer + on it; register = the fd; failures are reported "
-             "there from now on; a signal read from signalfd ends the process with 128 + signal, unless its default is to "
-             "be ignored or to stop; SIGPIPE is best blocked here", "waits on two things at once"),
-    "CLOSE": (15, "lowest keep keep keep keep keep", "close every fd from lowest up but those named (negative: none)",
-              "gaps depend on registers"),
-    "COPYTREE": (16, "source destination", "copy what is below one directory fd into another: directories, regular "
-                 "files, links, modes, owners; never leaves them; special files are skipped; more than 128 levels are ELOOP",
-                 "a walk"),
-    "PARK": (17, "", "wait, reaping children, until SIGTERM or SIGINT; register = the signal; all three are blocked from "
-             "then on", "a loop with signals"),
-    "WAIT": (18, "pid", "wait for the child (__WALL); a status other than 0 is EIO", "the status must be looked at"),
+    "FIND": (
+        12,
+        "list count",
+        "register = the first path of the list (relocated u64s in the data) that is a regular file "
+        "and may be executed by the effective ids; else EACCES if one was there, else ENOENT; where a filter denies "
+        "the question the path is taken",
+        "remembering the better error is a loop",
+    ),
+    "HOOK": (
+        13,
+        "path argv envp state length timeout_ms",
+        "run a program in its own process group with the state on its "
+        "stdin, wait, kill the group at the timeout (0: none; ETIMEDOUT); always FATAL, a status other than 0 too: FAILED carries "
+        "errno 0 (or ETIMEDOUT, or execve's), the wait status as value, and the first 512 bytes of output follow it",
+        "fork, exec, poll and kill with a clock",
+    ),
+    "GATE": (
+        14,
+        "fd signalfd",
+        "wait for a datagram with one fd; answer + on it; register = the fd; failures are reported "
+        "there from now on; a signal read from signalfd ends the process with 128 + signal, unless its default is to "
+        "be ignored or to stop; SIGPIPE is best blocked here",
+        "waits on two things at once",
+    ),
+    "CLOSE": (
+        15,
+        "lowest keep keep keep keep keep",
+        "close every fd from lowest up but those named (negative: none)",
+        "gaps depend on registers",
+    ),
+    "COPYTREE": (
+        16,
+        "source destination",
+        "copy what is below one directory fd into another: directories, regular "
+        "files, links, modes, owners; never leaves them; special files are skipped; more than 128 levels are ELOOP",
+        "a walk",
+    ),
+    "PARK": (
+        17,
+        "",
+        "wait, reaping children, until SIGTERM or SIGINT; register = the signal; all three are blocked from "
+        "then on",
+        "a loop with signals",
+    ),
+    "WAIT": (
+        18,
+        "pid",
+        "wait for the child (__WALL); a status other than 0 is EIO",
+        "the status must be looked at",
+    ),
 }
 
 # name of an argument -> the kinds it may have; what is not named here is NUMBER or REGISTER
 PLACES = {
-    "data": (DATA,), "room": (NUMBER, DATA), "path": (DATA,), "list": (DATA,), "argv": (DATA,), "envp": (DATA,), "state": (DATA,),
-    "kind": (NUMBER,), "width": (NUMBER,), "comparison": (NUMBER,), "capacity": (NUMBER,), "flags": (NUMBER,),
-    "mode": (NUMBER,), "count": (NUMBER,), "type": (NUMBER,), "fsmagic": (NUMBER,),
+    "data": (DATA,),
+    "room": (NUMBER, DATA),
+    "path": (DATA,),
+    "list": (DATA,),
+    "argv": (DATA,),
+    "envp": (DATA,),
+    "state": (DATA,),
+    "kind": (NUMBER,),
+    "width": (NUMBER,),
+    "comparison": (NUMBER,),
+    "capacity": (NUMBER,),
+    "flags": (NUMBER,),
+    "mode": (NUMBER,),
+    "count": (NUMBER,),
+    "type": (NUMBER,),
+    "fsmagic": (NUMBER,),
 }
 
 # operation -> the system calls skerry-init makes for it. It makes no others; a filter loaded before an operation must
@@ -115,12 +205,41 @@ CALLS = {
     "CHECKCWD": ("getcwd",),
     "SIGNALS": ("rt_sigaction",),
     "FIND": ("faccessat2", "faccessat", "statx"),
-    "HOOK": ("pipe2", "clone", "setpgid", "prctl", "rt_sigprocmask", "rt_sigtimedwait", "fcntl", "dup3", "close",
-             "close_range", "execve", "ppoll", "read", "write", "clock_gettime", "kill", "wait4"),
+    "HOOK": (
+        "pipe2",
+        "clone",
+        "setpgid",
+        "prctl",
+        "rt_sigprocmask",
+        "rt_sigtimedwait",
+        "fcntl",
+        "dup3",
+        "close",
+        "close_range",
+        "execve",
+        "ppoll",
+        "read",
+        "write",
+        "clock_gettime",
+        "kill",
+        "wait4",
+    ),
     "GATE": ("ppoll", "recvmsg", "read", "write", "close", "rt_sigtimedwait"),
     "CLOSE": ("close_range",),
-    "COPYTREE": ("getdents64", "lseek", "statx", "mkdirat", "openat", "sendfile", "fchown", "fchmod", "readlinkat",
-                 "symlinkat", "fchownat", "close"),
+    "COPYTREE": (
+        "getdents64",
+        "lseek",
+        "statx",
+        "mkdirat",
+        "openat",
+        "sendfile",
+        "fchown",
+        "fchmod",
+        "readlinkat",
+        "symlinkat",
+        "fchownat",
+        "close",
+    ),
     "PARK": ("rt_sigprocmask", "rt_sigtimedwait", "waitid"),
     "WAIT": ("waitid",),
 }

@@ -18,6 +18,7 @@ from skerry.plan.identity import (
     set_capabilities,
     set_limits,
     set_no_new_privs,
+    set_umask,
     switch_user,
 )
 from skerry.plan.request import Request
@@ -42,7 +43,7 @@ class Program:
         self.home: Data | None = None
         words: list[int | Data] = [p.text(entry) for entry in env + r.extra_env]
         if not any(entry.startswith("HOME=") for entry in env):
-            self.home = p.bytes(b"HOME=/" + bytes(HOME_BYTES - 6))
+            self.home = p.blob(b"HOME=/" + bytes(HOME_BYTES - 6))
             words.append(self.home)
         self.envp = p.words([*words, 0])
         self.argv = p.words([*[p.text(arg) for arg in args], 0])
@@ -103,6 +104,7 @@ def become_user(p: Plan, r: Request, program: Program) -> "Reg":
     own_stdio(p, r)
     set_limits(p, r)
     reset_affinity(p)
+    set_umask(p, r)
     late_filter = bool((r.process or {}).get("noNewPrivileges"))
     if not late_filter:
         install_filter(p, r)  # without no_new_privs it takes CAP_SYS_ADMIN, which goes next
@@ -130,7 +132,7 @@ def install_filter(p: Plan, r: Request) -> None:
     if filter is None:
         return
     p.step("install the seccomp filter", "/linux/seccomp")
-    code = p.bytes(filter.filter)
+    code = p.blob(filter.filter)
     header = p.words([len(filter.filter) // 8, code])
     flags = filter.flags | (_FILTER_FLAG_NEW_LISTENER if filter.listener else 0)
     listener = p.result("seccomp", abi.SECCOMP_SET_MODE_FILTER, flags, header)

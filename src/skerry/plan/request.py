@@ -1,9 +1,17 @@
 """What a recipe must know besides the spec: facts of the host, looked up before the plan is built.
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 Runs in: create, exec (hot); pure.   Imports: nothing.
 Source:  native/facts.py fills it from the host; tests fill it by hand.
 Never:   holds an open fd or a policy.
 """
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Request:
@@ -29,23 +37,25 @@ class Request:
     limits           resource number -> (soft, hard) of ourselves
     join             exec: CLONE_* mask of the container's namespaces that are not ours
     join_user        exec: that mask has the user namespace
-    shared_parent    mount point of the file system that holds the rootfs, when `/` will be shared
+    parent_mount     mount point of the mount that holds the rootfs, where rootfsPropagation leaves it shared; else ""
     full_mounts      mount points of whole proc and sysfs mounts of the host, for no_pivot
     no_pivot         move the root instead of pivoting
     new_keyring      join a session keyring of its own
     kcore            the host has /proc/kcore
-    state_bytes      room for the state that hooks read
+    hook_states      createContainer, startContainer -> the state they read (plan/hooks.py `template`)
     pointer          where `process` stands in its document
     """
 
     __slots__ = (
         "machine", "id", "bundle", "spec", "process", "rootfs_path", "layers", "preserve", "extra_env",
         "console", "stdio_owner", "sources", "cgroup_version", "cgroup_mounts", "device_program",
-        "seccomp", "last_cap", "limits", "join", "shared_parent", "full_mounts", "no_pivot",
-        "new_keyring", "kcore", "pointer", "join_user", "state_bytes",
+        "seccomp", "last_cap", "limits", "join", "parent_mount", "full_mounts", "no_pivot",
+        "new_keyring", "kcore", "pointer", "join_user", "hook_states",
     )  # fmt: skip
 
-    def __init__(self, machine: str, id: str, spec: dict, process: "dict | None") -> None:  # type: ignore[type-arg]
+    def __init__(
+        self, machine: str, id: str, spec: "dict[str, Any]", process: "dict[str, Any] | None"
+    ) -> None:
         self.machine = machine
         self.id = id
         self.bundle = ""
@@ -62,13 +72,13 @@ class Request:
         self.cgroup_version = 0
         self.cgroup_mounts: list[tuple[str, str, str]] = []
         self.device_program = b""
-        self.seccomp = None
+        self.seccomp: Any = None
         self.last_cap = 40
         self.limits: dict[int, tuple[int, int]] = {}
         self.join = 0
         self.join_user = False
-        self.state_bytes = 0
-        self.shared_parent = ""
+        self.hook_states: dict[str, bytes] = {}
+        self.parent_mount = ""
         self.full_mounts: list[str] = []
         self.no_pivot = False
         self.new_keyring = True
@@ -96,7 +106,7 @@ class Request:
         return 6 + self.preserve
 
     @property
-    def linux(self) -> dict:  # type: ignore[type-arg]
+    def linux(self) -> "dict[str, Any]":
         return self.spec.get("linux") or {}
 
     def namespace(self, kind: str) -> "str | None":

@@ -40,7 +40,14 @@ def set_mount(
     p: Plan, tree: "int | Reg", flags: int, *, set: int = 0, clear: int = 0, propagation: int = 0
 ) -> None:
     """mount_setattr on a tree held by fd."""
-    p.call("mount_setattr", tree, "", abi.AT_EMPTY_PATH | flags, p.words([set, clear, propagation, 0]), 32)
+    p.call(
+        "mount_setattr",
+        tree,
+        "",
+        abi.AT_EMPTY_PATH | flags,
+        p.words([set, clear, propagation, 0]),
+        32,
+    )
 
 
 def attach(p: Plan, tree: Reg, target: Reg) -> None:
@@ -58,11 +65,17 @@ def take(p: Plan, r: Request) -> Reg:
         _mount_layers(p, r)
     p.step(f"open rootfs {r.rootfs_path}", "/root/path")
     directory = p.result(
-        "openat", abi.AT_FDCWD, r.rootfs_path, abi.O_PATH | abi.O_CLOEXEC | abi.OPEN_FLAGS[p.machine][0], 0
+        "openat",
+        abi.AT_FDCWD,
+        r.rootfs_path,
+        abi.O_PATH | abi.O_CLOEXEC | abi.OPEN_FLAGS[p.machine][0],
+        0,
     )
     flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | EMPTY_TREE
     tree = p.result("open_tree", directory, "", flags)
-    if not is_shared(r):
+    if is_shared(r):
+        set_mount(p, tree, 0, propagation=abi.MS_PRIVATE)  # pivot_root refuses a shared root
+    else:
         set_mount(p, tree, abi.AT_RECURSIVE, propagation=abi.MS_SLAVE)
     p.call("fchdir", directory)
     p.close(directory)
@@ -81,10 +94,10 @@ def place(p: Plan, r: Request, tree: Reg) -> None:
         p.words([0, 0, kind or abi.MS_SLAVE, 0]),
         32,
     )
-    if r.shared_parent:
+    if r.parent_mount:
         # pivot_root refuses a root whose parent mount is shared, and the attach would reach the host.
         p.call(
-            "mount_setattr", abi.AT_FDCWD, r.shared_parent, 0, p.words([0, 0, abi.MS_PRIVATE, 0]), 32
+            "mount_setattr", abi.AT_FDCWD, r.parent_mount, 0, p.words([0, 0, abi.MS_PRIVATE, 0]), 32
         )
     p.step(f"mount the rootfs on {r.rootfs_path}", "/root/path")
     if r.namespace("mount"):
@@ -159,7 +172,9 @@ def _mount_layers(p: Plan, r: Request) -> None:
     upper, work = [_escape(f"{scratch}/{name}"[len(common) :]) for name in ("upper", "work")]
     p.step("make the overlay of the layers", "/annotations/run.skerry.layers")
     p.call("unshare", abi.CLONE_NEWNS)
-    p.call("mount_setattr", abi.AT_FDCWD, "/", abi.AT_RECURSIVE, p.words([0, 0, abi.MS_SLAVE, 0]), 32)
+    p.call(
+        "mount_setattr", abi.AT_FDCWD, "/", abi.AT_RECURSIVE, p.words([0, 0, abi.MS_SLAVE, 0]), 32
+    )
     p.call("chdir", common)
     options = f"lowerdir={':'.join(names)},upperdir={upper},workdir={work}"
     p.call("mount", "overlay", r.rootfs_path, "overlay", 0, options)

@@ -72,13 +72,13 @@ def describe(plan: Plan, index: int) -> str:
     args = ", ".join(_argument(plan, name, i, value) for i, value in enumerate(op.args))
     line = f"{name}({args})"
     if op.name == "BRANCH":
-        word = {number: word for word, number in ops.COMPARISONS.items()}[op.args[1]]
+        word = _constant(ops.COMPARISONS, op.args[1])
         line = f"BRANCH({_plain(plan, op.args[0])} {word} {op.args[2]})"
     if op.dst is not None:
         line += f" -> r{op.dst.number}"
     if op.fail == ops.IGNORE:
         line += f", ignoring {_errnos(op.errnos)}"
-    elif op.fail == ops.JUMP:
+    elif op.fail == ops.JUMP and op.target is not None:
         line += f", to {op.target.index} on {_errnos(op.errnos)}"
     elif op.target is not None:
         line += f" to {op.target.index}"
@@ -130,7 +130,9 @@ def _plain(plan: Plan, value: object) -> str:
         return _data(plan, value)
     if value == abi.AT_FDCWD:
         return "AT_FDCWD"
-    return str(value) if -4096 < value < 65536 else hex(value)  # type: ignore[operator]
+    if not isinstance(value, int):
+        return str(value)
+    return str(value) if -4096 < value < 65536 else hex(value)
 
 
 def _data(plan: Plan, place: Data) -> str:

@@ -1,11 +1,12 @@
-"""The spec that `skerry spec` writes, equal to that of `runc spec`.
+"""The spec that `skerry spec` writes: that of `runc spec`, without ambient capabilities.
 
 Runs in: spec.   Imports: posix.
 Source:  the output of runc 1.1.5; config.md for each property.
 Never:   looks at the host, but for the caller's ids without root.
 
-It declares the version whose rules we keep, though it uses nothing newer than 1.0: a document is
-judged by its reader's rules, and ours are those.
+Ambient capabilities would reach every program that a user other than root runs; a default gives
+none (CVE-2022-24769 and its kin). The document declares the version whose rules we keep, though it
+uses nothing newer than 1.0: it is judged by its reader's rules, and ours are those.
 """
 
 import posix
@@ -60,7 +61,7 @@ def _process() -> "dict[str, Any]":
         "env": [f"PATH={_PATH}", "TERM=xterm"],
         "cwd": "/",
         "capabilities": {
-            kind: list(_CAPABILITIES) for kind in ("bounding", "effective", "permitted", "ambient")
+            kind: list(_CAPABILITIES) for kind in ("bounding", "effective", "permitted")
         },
         "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
         "noNewPrivileges": True,

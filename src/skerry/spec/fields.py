@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PATH_LIMIT_BYTES = 4095
 # MAX_ARG_STRLEN of linux/binfmts.h without the NUL at its end
 STRING_LIMIT_BYTES = 131071
-_SHOWN_CHARACTERS = 60
+_SHOWN_CHARACTERS, _SHOWN_BITS = 60, 128
 
 
 def show(value: object) -> str:
@@ -36,7 +36,9 @@ def show(value: object) -> str:
     if isinstance(value, str):
         cut = "..." if len(value) > _SHOWN_CHARACTERS else ""
         return f'"{value[:_SHOWN_CHARACTERS]}{cut}"'
-    return f"{value:.6g}" if isinstance(value, float) else str(value)[:_SHOWN_CHARACTERS]
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def wrong(value: object, pointer: str, expected: str) -> SpecError:

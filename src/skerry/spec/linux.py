@@ -1,6 +1,6 @@
 """Rules for `linux`: namespaces, id maps, devices, masks, paths; larger parts have their own files.
 
-Runs in: create, run (hot); pure.   Imports: the other files of spec.
+Runs in: create, run (hot); pure.   Imports: the other files of spec, some late.
 Source:  config-linux.md; user_namespaces(7), time_namespaces(7), mknod(2), sethostname(2).
 Never:   opens a namespace or a device.
 """
@@ -22,8 +22,6 @@ from skerry.spec.fields import (
 )
 from skerry.spec.mounts import is_root
 from skerry.spec.resources import check_resources
-from skerry.spec.seccomp import check_seccomp
-from skerry.spec.sysctl import check_sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,8 +51,12 @@ def check_linux(linux: "Any", pointer: str = "/linux", *, rootful: bool = True) 
         raise SpecError(f"{pointer}/timeOffsets", "needs a new time namespace")
     _check_cgroups_path(linux.get("cgroupsPath", ""), f"{pointer}/cgroupsPath")
     if "sysctl" in linux:
+        from skerry.spec.sysctl import check_sysctl
+
         check_sysctl(linux["sysctl"], f"{pointer}/sysctl", namespaces)
     if "seccomp" in linux:
+        from skerry.spec.seccomp import check_seccomp  # with libseccomp's tables
+
         check_seccomp(linux["seccomp"], f"{pointer}/seccomp")
     if "resources" in linux:
         return check_resources(linux["resources"], f"{pointer}/resources")
@@ -157,7 +159,9 @@ _DEVICE = {
     "path": _path_below_root,
     "major": integer(0, _MAJOR_LIMIT),
     "minor": integer(0, _MINOR_LIMIT),
-    "fileMode": integer(0, 0o777),
+    # The schema says 0777; podman sends the bits of the type along (8630 for 0666 of a character
+    # device) and runc takes them, so the plan masks what mknod takes.
+    "fileMode": integer(0, 0o177777),
     "uid": ID,
     "gid": ID,
 }

@@ -17,8 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# No engine writes a tenth of it; parsing it stays below 100 MB of memory and a second.
-LIMIT_BYTES = 16 << 20
+# More than the arguments and environment that the kernel takes, and below 100 MB in memory even
+# where a character takes four bytes.
+LIMIT_BYTES = 8 << 20
 _STDIN = 0
 _CHUNK_BYTES = 1 << 16
 

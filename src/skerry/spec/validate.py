@@ -1,6 +1,6 @@
 """The spec as a whole: what it must have, and what follows from one part for another.
 
-Runs in: create, run (hot); pure.   Imports: the other files of spec.
+Runs in: create, run (hot); pure.   Imports: the other files of spec, some late.
 Source:  runtime-spec 1.3.0 config.md, config-schema.json; for what they leave open, the kernel.
 Never:   changes the spec; asks the host, but for one sysctl question (spec/sysctl.py).
 
@@ -13,7 +13,6 @@ from skerry.errors import SpecError
 from skerry.spec import unsupported
 from skerry.spec.annotations import check_ours, isolation, layers, sandbox
 from skerry.spec.fields import boolean, mapping, members, obj, path, record, text, wrong
-from skerry.spec.hooks import check_hooks
 from skerry.spec.linux import check_linux, is_mapped
 from skerry.spec.mounts import check_mounts
 from skerry.spec.process import check_process
@@ -63,6 +62,12 @@ def _check_version(value: "Any", pointer: str) -> None:
         raise wrong(value, pointer, "a version this runtime knows, it knows 1.x")
 
 
+def _check_hooks(value: "Any", pointer: str) -> None:
+    from skerry.spec.hooks import check_hooks
+
+    check_hooks(value, pointer)
+
+
 def _check_names(spec: "dict[str, Any]") -> None:
     kinds = {item["type"] for item in spec.get("linux", {}).get("namespaces", ())}
     for word in ("hostname", "domainname"):
@@ -97,6 +102,6 @@ _SPEC = {
     "hostname": text,
     "domainname": text,
     "mounts": check_mounts,
-    "hooks": check_hooks,
+    "hooks": _check_hooks,
     "linux": obj,
 }

@@ -1,11 +1,12 @@
 """Files and directories of the store, by descriptor: private modes, no links, bounded deletes.
 
-Runs in: every verb (hot).   Imports: posix, errno; skerry.errors, linux.fd.
+Runs in: every verb (hot).   Imports: posix, errno, fcntl; skerry.errors, linux.fd.
 Source:  openat(2), proc_pid_fdinfo(5).
 Never:   knows a key or an id; follows a link in the last component; deletes what is mounted.
 """
 
 import errno
+import fcntl
 import posix
 
 from skerry.errors import Error
@@ -93,6 +94,26 @@ def delete(fd: int, path: str) -> None:
         posix.rmdir(path)
     except OSError:
         return
+
+
+def sweep(path: str) -> None:
+    """Delete the directories in a directory that nobody has locked, as far as that goes."""
+    try:
+        names = posix.listdir(path)
+    except OSError:
+        return
+    for name in names:
+        try:
+            fd = posix.open(f"{path}/{name}", OPEN_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            delete(fd, f"{path}/{name}")
+        except OSError:  # EWOULDBLOCK: its maker lives
+            continue
+        finally:
+            posix.close(fd)
 
 
 def _empty(fd: int, mount: bytes, depth: int) -> None:

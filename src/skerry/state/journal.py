@@ -12,6 +12,8 @@ from skerry.errors import NoSuchKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skerry.state.store import Store
 
 KEY = "resources"
@@ -22,7 +24,7 @@ class Journal:
 
     __slots__ = ("_id", "_store", "items")
 
-    def __init__(self, store: "Store", id: str, items: "list[dict]") -> None:  # type: ignore[type-arg]
+    def __init__(self, store: "Store", id: str, items: "list[dict[str, Any]]") -> None:
         self._store = store
         self._id = id
         self.items = items
@@ -38,12 +40,12 @@ class Journal:
             items = []
         return cls(store, id, [item for item in items if type(item) is dict])
 
-    def add(self, *items: "dict") -> None:  # type: ignore[type-arg]
+    def add(self, *items: "dict[str, Any]") -> None:
         """Write down what is about to be acquired."""
         self.items.extend(items)
         self.save()
 
-    def replace(self, kind: str, item: "dict") -> None:  # type: ignore[type-arg]
+    def replace(self, kind: str, item: "dict[str, Any]") -> None:
         """Put the item in the place of the last of this kind."""
         for index in range(len(self.items) - 1, -1, -1):
             if self.items[index].get("kind") == kind:
@@ -52,12 +54,7 @@ class Journal:
                 return
         self.add(item)
 
-    def drop(self, item: "dict") -> None:  # type: ignore[type-arg]
-        """Its release succeeded."""
-        self.items.remove(item)
-        self.save()
-
-    def of(self, kind: str) -> "list[dict]":  # type: ignore[type-arg]
+    def of(self, kind: str) -> "list[dict[str, Any]]":
         return [item for item in self.items if item.get("kind") == kind]
 
     def save(self) -> None:

@@ -93,8 +93,7 @@ class Store:
         raise KernelError("create", f"ID '{id}'", errno.EBUSY)
 
     def _create(self, id: str, contents: "dict[str, bytes]") -> bool:
-        """One attempt; False if what it had made was swept, or the root removed, under its
-        hands."""
+        """One attempt; False if a sweeper, or whoever removed the root, was quicker."""
         scratch = self._scratch()
         fd = -1
         try:
@@ -104,8 +103,7 @@ class Store:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for name, data in contents.items():
                 files.write_new(fd, name, data)
-            # A directory takes the place of an empty one only, and one with the file ID is never
-            # empty.
+            # It takes the place of an empty directory only, and one with the file ID never is.
             posix.rename(scratch, f"{self.root}/{id_name(id)}")
         except OSError as error:
             if fd >= 0:
@@ -193,7 +191,7 @@ class Store:
             raise KernelError("remove", f"ID '{id}'", error.errno or 0) from error
         finally:
             posix.close(fd)
-        self._sweep()
+        files.sweep(f"{self.root}/{SCRATCH}")
 
     def ids(self) -> "list[str]":
         """All ids, sorted; entries that are none of ours are skipped."""
@@ -207,7 +205,7 @@ class Store:
             try:
                 posix.stat(f"{self.root}/{name}/{ID}", follow_symlinks=False)
                 found.append(id or self._long_id(name))
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
                 continue
             except OSError as error:
                 raise KernelError("read", f"ID '{id}'", error.errno or 0) from error
@@ -233,12 +231,14 @@ class Store:
             # no file ID.
             posix.stat(ID, dir_fd=fd, follow_symlinks=False)
             files.check_owner(posix.fstat(fd), f"the directory of ID '{id}'")
-        except FileNotFoundError:
-            posix.close(fd)
-            raise NotFound(id) from None
         except Error:
             posix.close(fd)
             raise
+        except OSError as error:
+            posix.close(fd)
+            if error.errno == errno.ENOENT:
+                raise NotFound(id) from None
+            raise KernelError("open", f"ID '{id}'", error.errno or 0) from error
         return fd
 
     def lock(self, id: str) -> int:
@@ -299,7 +299,7 @@ class Store:
         """Whether the ids in this root are of this boot of the kernel."""
         if not self._current:
             recorded = self._recorded_boot()
-            self._current = recorded != b"" and recorded == files.read_small(BOOT_ID_FILE)
+            self._current = recorded != b"" and recorded == _boot_id()
         return self._current
 
     def _recorded_boot(self) -> bytes:
@@ -334,31 +334,21 @@ class Store:
             raise KernelError("make", f"the root {self.root}", error.errno or 0) from error
 
     def _take_over(self, root_fd: int) -> None:
-        """Bury what an earlier boot left, then record this one: in this order, so that no old id is
-        seen again."""
+        """Bury what an earlier boot left, then record this one, in this order."""
         for name in self._names():
             if files.exists(f"{self.root}/{name}/{ID}"):
                 posix.rename(f"{self.root}/{name}", self._scratch())
-        self._sweep()
+        files.sweep(f"{self.root}/{SCRATCH}")
         files.unlink(root_fd, f"{BOOT}~")
-        files.write_new(root_fd, f"{BOOT}~", files.read_small(BOOT_ID_FILE))
+        files.write_new(root_fd, f"{BOOT}~", _boot_id())
         posix.rename(f"{BOOT}~", BOOT, src_dir_fd=root_fd, dst_dir_fd=root_fd)
 
-    def _sweep(self) -> None:
-        """Delete what killed processes left half made or half deleted."""
-        for name in posix.listdir(f"{self.root}/{SCRATCH}"):
-            path = f"{self.root}/{SCRATCH}/{name}"
-            try:
-                fd = posix.open(path, files.OPEN_DIRECTORY)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                files.delete(fd, path)
-            except BlockingIOError:  # its maker lives
-                continue
-            finally:
-                posix.close(fd)
+
+def _boot_id() -> bytes:
+    try:
+        return files.read_small(BOOT_ID_FILE)
+    except OSError as error:
+        raise KernelError("read", BOOT_ID_FILE, error.errno or 0) from error
 
 
 def _random() -> str:

@@ -10,9 +10,12 @@ import os
 import signal
 import sys
 import termios
+from pathlib import Path
 
-from skerry.cli.foreground import Signals, follow
-from skerry.cli.terminal import Terminal
+sys.path.insert(0, str(Path(__file__).parents[3] / "src"))
+
+from skerry.cli.foreground import Signals, follow  # noqa: E402
+from skerry.cli.terminal import Terminal  # noqa: E402
 
 
 class Child:

@@ -153,6 +153,43 @@ def test_closed_pipe_and_full_disk():
     assert done.stderr == b"cannot write standard output: ENOSPC (no space left on device)\n"
 
 
+def test_interrupt_before_main_is_no_traceback():
+    """P07: until the program can answer an interrupt, the kernel does."""
+    launch = f"{SOURCE}/skerry/launch.py"
+    script = f"""
+import _signal, sys, types
+main = sys.modules["skerry.cli.main"] = types.ModuleType("skerry.cli.main")
+main.run = lambda: print(_signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL)
+with open({launch!r}) as file:
+    exec(file.read(), {{"__name__": "__main__", "__file__": {launch!r}}})
+"""
+    words = [sys.executable, "-I", "-S", "-B", "-c", script]
+    assert subprocess.run(words, capture_output=True, timeout=30).stdout == b"True\n"
+
+
+INTERRUPTED = f"""
+import _signal, os, sys
+_signal.signal(_signal.SIGHUP, _signal.SIG_IGN)
+sys.path.append({SOURCE!r})
+from skerry.cli import main
+main._prepare_process()
+try:
+    os.kill(os.getpid(), int(sys.argv[1]))
+    print("went on")
+except main.Interrupted as interrupted:
+    os.kill(os.getpid(), 15)
+    os.kill(os.getpid(), 2)
+    print(interrupted.signal)
+"""
+
+
+@pytest.mark.parametrize(("number", "said"), [(2, b"2"), (15, b"15"), (1, b"went on")])
+def test_signals_end_the_work_once(number, said):
+    """An exception from main on, one only; what the caller ignores (here HUP) stays ignored."""
+    words = [sys.executable, "-I", "-S", "-B", "-c", INTERRUPTED, str(number)]
+    assert subprocess.run(words, capture_output=True, timeout=30).stdout.strip() == said
+
+
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_missing_descriptors(closed):
     """decisions 10: 0 to 2 are there before anything is opened."""

@@ -202,7 +202,7 @@ def test_end_of_input_is_no_key():
 
 
 def test_nobody_reads():
-    """The program goes on, its code is ours, and our own SIGPIPE does not reach it."""
+    """The program goes on, its code is ours, and the SIGPIPE of our write does not reach it."""
     read, write = os.pipe()
     script = "trap 'exit 99' PIPE; echo here; read x; seq 1 20000; exit 6"
     with subprocess.Popen(

@@ -1,18 +1,16 @@
-"""Which devices a container may open: the spec's rules as an eBPF program (v2) or as lines of
-devices.allow (v1).
+"""Which devices a container may open: an eBPF program for v2, lines of devices.allow for v1.
 
 Runs in: create (hot); pure.   Imports: linux.bpf errors.
 Source:  config-linux.md "Allowed Device list"; BPF_PROG_TYPE_CGROUP_DEVICE in linux/bpf.h;
          security/device_cgroup.c; the default list is that of runc 1.1.
-Never:   starts from "allow": an empty or missing list of rules leaves the default list only
-         (GHSA-g54h-m393-cpwq).
+Never:   starts from "allow": without rules the default list is all (GHSA-g54h-m393-cpwq).
 
 For each of read, write and mknod on its own the last rule that matches the device decides. A
 request for several is granted when each of them is.
 """
 
-from ...errors import SpecError
-from ...linux import bpf
+from skerry.errors import SpecError
+from skerry.linux import bpf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,8 +134,7 @@ def v1_lines(rules: "Sequence[Rule]", current: str, /) -> list[tuple[str, str, s
     `current` is devices.list. Where it is already a list of exceptions only the difference is
     written, so that an update with the same rules never takes a device away for a moment. Else
     everything is denied first.
-    Errors  SpecError where v1 cannot express the rules: part of an earlier, wider rule is taken
-            back.
+    Errors  SpecError where v1 cannot say it: part of an earlier, wider rule is taken back.
     """
     default, exceptions = _reduce(rules)
     wanted = {
@@ -166,8 +163,10 @@ def v1_lines(rules: "Sequence[Rule]", current: str, /) -> list[tuple[str, str, s
 def _reduce(
     rules: "Sequence[Rule]", /
 ) -> tuple[bool, dict[tuple[int, int, int], tuple[int, Rule]]]:
-    """Fold the rules into what a v1 group holds: a default, and exceptions to it by (kind, major,
-    minor)."""
+    """Fold the rules into what a v1 group holds: a default and exceptions to it.
+
+    Shape   exceptions by (kind, major, minor).
+    """
     default = False
     exceptions: dict[tuple[int, int, int], tuple[int, Rule]] = {}
     for rule in rules:

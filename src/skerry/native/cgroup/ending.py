@@ -1,8 +1,7 @@
 """The end of a cgroup: kill what is in it, remove what was made.
 
 Runs in: kill delete (hot).   Imports: errno posix time errors linux.cgroupfs; .freezer.
-Source:  kernel Documentation/admin-guide/cgroup-v2.rst "cgroup.kill"; decisions on parents that we
-         made (31).
+Source:  kernel Documentation/admin-guide/cgroup-v2.rst "cgroup.kill"; lifecycle.md 118-121.
 Never:   removes what `create` did not make, or kills in order to remove.
 """
 
@@ -10,13 +9,13 @@ import errno
 import posix
 import time
 
-from ...errors import EngineError, KernelError
-from ...linux import cgroupfs
-from . import freezer
+from skerry.errors import EngineError, KernelError
+from skerry.linux import cgroupfs
+from skerry.native.cgroup import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .group import Cgroup
+    from skerry.native.cgroup.group import Cgroup
 
 SIGKILL = 9
 DEADLINE_S = 10.0
@@ -54,8 +53,7 @@ def kill(group: "Cgroup", signal: int, /, *, deadline_s: float = DEADLINE_S) -> 
 
 
 def _kill_at_once(group: "Cgroup", /) -> bool:
-    """Kill the whole subtree in one stroke of the kernel. False: no v2 tree here, or older than
-    Linux 5.14."""
+    """Kill the whole subtree in one stroke. False: no v2 tree here, or older than Linux 5.14."""
     if "" not in group.paths:
         return False
     try:
@@ -68,8 +66,10 @@ def _kill_at_once(group: "Cgroup", /) -> bool:
 
 
 def _kill_frozen(group: "Cgroup", /) -> None:
-    """Freeze, kill, thaw: a frozen fork bomb makes no more children. What will not freeze is killed
-    as it is."""
+    """Freeze, kill, thaw: a frozen fork bomb makes no more children.
+
+    What will not freeze is killed as it is.
+    """
     _try_freeze(group)
     try:
         for pid in group.processes():

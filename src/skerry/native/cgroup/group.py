@@ -1,8 +1,7 @@
 """One container's cgroup: the same cgroup in every hierarchy of the host, as one object.
 
 Runs in: create start exec state kill delete (hot).
-Imports: posix errno errors linux.cgroupfs; .limits .devices .v2 .freezer .ending .stats .oom where
-they are used.
+Imports: posix errno errors linux.cgroupfs; the other files of this folder where they are used.
 Source:  cgroups(7); lifecycle.md 118-121.
 Never:   keeps an fd or a value: what it says is read from the kernel each time.
 
@@ -13,15 +12,15 @@ a birth in `join_fd`) fills it, `kill` empties it, `remove` takes away what `cre
 import errno
 import posix
 
-from ...errors import EngineError, KernelError
-from ...linux import cgroupfs
+from skerry.errors import EngineError, KernelError
+from skerry.linux import cgroupfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .limits import Write
-    from .oom import OomWatch
+    from skerry.native.cgroup.limits import Write
+    from skerry.native.cgroup.oom import OomWatch
 
 RESOURCES = "/linux/resources"
 # where to look for the processes of a v1 container: all hierarchies have the same, these cost least
@@ -36,8 +35,11 @@ _ATTACH_HINTS = {
 
 
 class Cgroup:
-    """`paths`: controller -> its directory, "" for the v2 tree; `made`: what `create` makes,
-    parents first."""
+    """The cgroup of a container.
+
+    Shape   paths: controller -> directory, "" for the v2 tree; made: what `create` makes, parents
+            first; unified: the mount point of v2, or "".
+    """
 
     __slots__ = ("_fresh", "kind", "made", "paths", "unified")
 
@@ -67,23 +69,36 @@ class Cgroup:
     def create(self) -> None:
         """Make the cgroup and its parents.
 
-        Errors  EngineError if it is in use by others or frozen; KernelError. `remove` undoes a
-                part.
+        Errors  EngineError if in use by others or frozen; KernelError. `remove` undoes a part.
         """
         self._refuse_busy()
         leaves = self.leaves
         for path in self.made[:]:
-            if not cgroupfs.make(path) and path in leaves:
+            if not self._make(path) and path in leaves:
                 self.made.remove(path)
                 raise EngineError(f"cannot make cgroup {path}: another process has just made it")
         if "cpuset" in self.paths and not self.is_v2("cpuset"):
             self._inherit_cpuset()
         if self.kind == "v2":
-            from . import v2
+            from skerry.native.cgroup import v2
 
             wanted = [name for name in v2.ACCOUNTING if name in self.paths]
             v2.enable(self, wanted, needed=False)
         self._fresh = True
+
+    def _make(self, path: str) -> bool:
+        """Make a cgroup; its parent too, should the last other user just have taken it away."""
+        try:
+            return cgroupfs.make(path)
+        except KernelError as error:
+            above = path.rpartition("/")[0]
+            # where the hierarchy itself is gone, a mkdir would land on the file system below
+            if error.errno != errno.ENOENT or not cgroupfs.is_below_cgroup(above):
+                raise
+        self.made.insert(self.made.index(path), above)
+        if not self._make(above):
+            self.made.remove(above)
+        return cgroupfs.make(path)
 
     def _refuse_busy(self) -> None:
         old = [path for path in self.leaves if path not in self.made]
@@ -95,8 +110,7 @@ class Cgroup:
         freezer = self.paths.get("freezer", self.paths.get("", ""))
         while freezer in self.made:
             freezer = freezer.rpartition("/")[0]
-        # FREEZING or FROZEN, by itself or by a cgroup above: whoever is attached would stop for
-        # ever
+        # FREEZING or FROZEN, itself or a cgroup above: whoever is attached would stop for ever
         state = cgroupfs.read_or(f"{freezer}/freezer.state", "THAWED")
         if state != "THAWED" or "frozen 1" in cgroupfs.read_or(f"{freezer}/cgroup.events"):
             raise EngineError("container's cgroup unexpectedly frozen")
@@ -127,9 +141,9 @@ class Cgroup:
                 raise KernelError("attach", what, number, hint=hint) from None
 
     def join_fd(self) -> int:
-        """Open the directory to be born in (CLONE_INTO_CGROUP), pure v2 only; else -1, and `attach`
-        it is.
+        """Open the directory to be born in (CLONE_INTO_CGROUP).
 
+        -1 unless all is v2: the process must then be moved by `attach`.
         Owns    the caller closes it.
         """
         if self.kind != "v2":
@@ -181,7 +195,7 @@ class Cgroup:
 
         Errors  SpecError.
         """
-        from . import devices, limits
+        from skerry.native.cgroup import devices, limits
 
         rules = devices.rules(resources, pointer)
         if self.kind != "v2":
@@ -193,21 +207,22 @@ class Cgroup:
         return limits.check(self, resources, pointer)
 
     def apply(self, resources: "dict[str, Any]", pointer: str = RESOURCES, /) -> None:
-        """Write the resources. The first time after `create` the v1 device list is part of it,
-        whatever is said.
+        """Write the resources.
 
-        Errors  SpecError for a value the kernel does not want, KernelError. Part may have been
-                written.
+        The first time after `create` the v1 device list is part of it, whatever is said; the device
+        program of v2 is the plan's part (`device_program`).
+        Errors  SpecError for a value the kernel does not want, KernelError; a part is then written.
         """
-        from . import limits
+        from skerry.native.cgroup import limits
 
+        self._perform(limits.gather(self, resources, pointer))
+        # last, because `restore` does not bring a list of devices back
         if self.kind != "v2" and (self._fresh or "devices" in resources):
             self._apply_devices(resources, pointer)
         self._fresh = False
-        self._perform(limits.gather(self, resources, pointer))
 
     def _perform(self, writes: "list[Write]", /) -> None:
-        from . import limits
+        from skerry.native.cgroup import limits
 
         needed = {
             write.controller
@@ -215,13 +230,13 @@ class Cgroup:
             if write.controller and self.is_v2(write.controller)
         }
         if needed:
-            from . import v2
+            from skerry.native.cgroup import v2
 
             v2.enable(self, sorted(needed), needed=True)
         limits.perform(self, writes)
 
     def _apply_devices(self, resources: "dict[str, Any]", pointer: str, /) -> None:
-        from . import devices
+        from skerry.native.cgroup import devices
 
         path = self.paths["devices"]
         now = cgroupfs.read(f"{path}/devices.list")
@@ -235,11 +250,13 @@ class Cgroup:
     def device_program(
         self, resources: "dict[str, Any]", pointer: str = RESOURCES, /
     ) -> bytes | None:
-        """Compile the device rules for the plan to load and attach at `join_fd`; None where v1 has
-        the list."""
+        """Compile the device rules, for the plan to load and attach at `join_fd`.
+
+        None where v1 has a list, which `apply` writes.
+        """
         if self.kind != "v2":
             return None
-        from . import devices
+        from skerry.native.cgroup import devices
 
         return devices.program(devices.rules(resources, pointer))
 
@@ -247,7 +264,7 @@ class Cgroup:
         self, resources: "dict[str, Any]", pointer: str = RESOURCES, /
     ) -> "list[Write]":
         """Remember what an `apply` of these resources will change."""
-        from . import limits
+        from skerry.native.cgroup import limits
 
         return limits.save(self, resources, pointer)
 
@@ -269,24 +286,26 @@ class Cgroup:
         return "" in self.paths and cgroupfs.read_or(f"{self.paths['']}/cgroup.freeze") == "1"
 
     def freeze(self) -> None:
-        """Stop all processes. Errors  EngineError after the deadline; then all run again."""
-        from . import freezer
+        """Stop all processes.
+
+        Errors  EngineError if one has not stopped at the deadline; then all run again.
+        """
+        from skerry.native.cgroup import freezer
 
         freezer.freeze(self)
 
     def thaw(self) -> None:
         """Let all processes go on."""
-        from . import freezer
+        from skerry.native.cgroup import freezer
 
         freezer.thaw(self)
 
     def kill(self, signal: int, /) -> None:
-        """Send a signal to every process; with SIGKILL return when none is left, frozen ones
-        included.
+        """Send a signal to every process; with SIGKILL, frozen ones too, return when none is left.
 
         Errors  EngineError if some outlive the deadline.
         """
-        from . import ending
+        from skerry.native.cgroup import ending
 
         ending.kill(self, signal)
 
@@ -295,7 +314,7 @@ class Cgroup:
 
         Errors  KernelError if a cgroup is still in use after the deadline.
         """
-        from . import ending
+        from skerry.native.cgroup import ending
 
         ending.remove(self)
 
@@ -303,18 +322,21 @@ class Cgroup:
 
     def stats(self) -> "dict[str, Any]":
         """Read the figures that `events` prints under `data`."""
-        from . import stats
+        from skerry.native.cgroup import stats
 
         return stats.read(self)
 
     def oom_watch(self) -> "OomWatch":
-        """Watch for the OOM killer. Owns    the caller closes it."""
-        from .oom import OomWatch
+        """Watch for the OOM killer.
+
+        Owns    the caller closes it.
+        """
+        from skerry.native.cgroup.oom import OomWatch
 
         return OomWatch(self)
 
     def oom_kills(self) -> int:
         """Count the processes the OOM killer took from here."""
-        from . import oom
+        from skerry.native.cgroup import oom
 
         return oom.kills(self)

@@ -1,10 +1,9 @@
 """Resources as writes: gather them from the spec, check them, perform them, and take them back.
 
-Runs in: create (hot), update.   Imports: errno posix errors linux.cgroupfs; .v1 .v2 where their
-         version is used.
+Runs in: create (hot), update.
+Imports: errno errors linux.cgroupfs; .v1 .v2 where their version is used.
 Source:  config-linux.md "Control groups"; the tables of v1 and v2.
-Never:   skips a wish: what cannot be written is an error with its pointer (only a `Write` says it
-         may be missing).
+Never:   skips a wish: what cannot be written is an error with its pointer.
 
 Many values depend on each other: memory on memory+swap, quota on period and burst, shares on idle,
 and which must be written first depends on whether they grow. So no order is computed. What the
@@ -12,20 +11,18 @@ kernel refuses with EINVAL is tried again after the others, as long as that gets
 """
 
 import errno
-import posix
 
-from ...errors import KernelError, SpecError
-from ...linux import cgroupfs
+from skerry.errors import KernelError, SpecError
+from skerry.linux import cgroupfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .group import Cgroup
+    from skerry.native.cgroup.group import Cgroup
 
-# section of the spec, controller of v1, controller of v2 ("": v2 has none), function of v1.py and
-# v2.py
+# section of the spec, controller of v1 and of v2 ("": it has none), function of v1.py and v2.py
 SECTIONS = (
     ("cpu", "cpuset", "cpuset", "cpuset"),
     ("cpu", "cpu", "cpu", "cpu"),
@@ -51,8 +48,10 @@ _VALUE_ERRNOS = (
 
 
 class Write:
-    """One value for one file. A file of many lines has a `key` (8:0) for ours, and `blank`, what
-    takes it out."""
+    """One value for one file.
+
+    In a file of many lines `key` (8:0) names ours, and `blank` is the value that takes it out.
+    """
 
     __slots__ = ("blank", "controller", "file", "key", "may_miss", "pointer", "value")
 
@@ -85,9 +84,9 @@ def gather(group: "Cgroup", resources: "dict[str, Any]", pointer: str, /) -> lis
         if not wanted:
             continue
         if two and (group.kind == "v2" or group.is_v2(two)):
-            from . import v2 as version
+            from skerry.native.cgroup import v2 as version
         else:
-            from . import v1 as version  # type: ignore[no-redef]
+            from skerry.native.cgroup import v1 as version  # type: ignore[no-redef]
 
             two = one
         writes = getattr(version, name)(wanted, f"{pointer}/{section}", _reader(group, two))
@@ -100,7 +99,7 @@ def gather(group: "Cgroup", resources: "dict[str, Any]", pointer: str, /) -> lis
             )
         found += writes
     if resources.get("unified"):
-        from .v2 import unified
+        from skerry.native.cgroup.v2 import unified
 
         found += unified(group, resources["unified"], f"{pointer}/unified")
     return found
@@ -115,28 +114,21 @@ def _reader(group: "Cgroup", controller: str, /) -> "Callable[[str], str]":
 def check(group: "Cgroup", resources: "dict[str, Any]", pointer: str, /) -> list[str]:
     """Refuse what cannot be applied, before anything is changed; return warnings.
 
-    Whether a file exists can be seen only where the cgroup does, so for a new one `perform` says
-    that.
+    Whether a file exists can be seen only where the cgroup does; for a new one `perform` says it.
     """
     for write in gather(group, resources, pointer):
         directory = group.paths[write.controller]
         if write.may_miss or not cgroupfs.is_directory(directory):
             continue
         if not group.is_v2(write.controller) or group.is_enabled(write.controller):
-            _require(f"{directory}/{write.file}", write)
+            if not cgroupfs.is_file(f"{directory}/{write.file}"):
+                raise _missing(write)
     memory = resources.get("memory") or {}
     return [
         f"{pointer}/memory/{name}: kernel memory limits are obsolete and have no effect"
         for name in _KERNEL_MEMORY
         if memory.get(name)
     ]
-
-
-def _require(path: str, write: Write, /) -> None:
-    try:
-        posix.stat(path)
-    except OSError:
-        raise _missing(write) from None
 
 
 def _missing(write: Write, /) -> SpecError:
@@ -200,8 +192,7 @@ def _explain(group: "Cgroup", write: Write, error: KernelError, /) -> "SpecError
 
 
 def save(group: "Cgroup", resources: "dict[str, Any]", pointer: str, /) -> list[Write]:
-    """Remember what the files hold that these resources would change, as the writes that bring it
-    back."""
+    """Remember what these resources would change, as the writes that bring it back."""
     saved = []
     for write in gather(group, resources, pointer):
         now = cgroupfs.read_or(f"{group.paths[write.controller]}/{write.file}")

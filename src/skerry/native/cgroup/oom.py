@@ -9,12 +9,12 @@ Never:   blocks.
 import posix
 import select
 
-from ...errors import EngineError, KernelError
-from ...linux import cgroupfs
+from skerry.errors import EngineError, KernelError
+from skerry.linux import cgroupfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .group import Cgroup
+    from skerry.native.cgroup.group import Cgroup
 
 
 def kills(group: "Cgroup", /) -> int:

@@ -5,13 +5,13 @@ Source:  types/events.go of runc 1.1 for names and for what is left out when it 
 Never:   fails because one figure cannot be had: a file that is missing counts as zero.
 """
 
-from . import stats_v1, stats_v2
+from skerry.native.cgroup import stats_v1, stats_v2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .group import Cgroup
+    from skerry.native.cgroup.group import Cgroup
 
 # key, controller of v1, controller of v2; the readers have the name of the key
 _PARTS = (

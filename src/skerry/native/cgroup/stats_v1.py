@@ -8,13 +8,13 @@ Never:   invents a figure: what is zero or missing is left out where runc leaves
 
 import posix
 
-from ...linux import cgroupfs
+from skerry.linux import cgroupfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .group import Cgroup
+    from skerry.native.cgroup.group import Cgroup
 
 NANOSECONDS = 1_000_000_000
 

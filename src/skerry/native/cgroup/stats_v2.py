@@ -7,8 +7,8 @@ Never:   invents a figure; a directory of "" (no v2 tree) reads as nothing at al
 As on v1, `swap` means memory and swap together.
 """
 
-from ...linux import cgroupfs
-from .stats_v1 import _CPUSET, number, page_sizes, some, table
+from skerry.linux import cgroupfs
+from skerry.native.cgroup.stats_v1 import _CPUSET, number, page_sizes, some, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

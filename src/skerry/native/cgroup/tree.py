@@ -12,13 +12,15 @@ Never:   guesses a mount point; makes or changes a cgroup.
 
 import posix
 
-from ...errors import EngineError, Error, SpecError
-from ...linux import cgroupfs, mountinfo
-from .group import Cgroup
+from skerry.errors import EngineError, Error, SpecError
+from skerry.linux import cgroupfs
+from skerry.native.cgroup.group import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from skerry.linux.mountinfo import Mount
 
 POINTER = "/linux/cgroupsPath"
 PATH_LIMIT_BYTES = 3072
@@ -26,8 +28,11 @@ NAME_LIMIT_BYTES = 255
 
 
 class Layout:
-    """`controllers`: name -> mount point; `unified`: the v2 mount point or ""; `own`: mount point
-    -> where we are."""
+    """What is mounted where.
+
+    Shape   controllers: name -> mount point; unified: the v2 mount point or ""; own: mount point ->
+            our cgroup there, "" at the top.
+    """
 
     __slots__ = ("controllers", "kind", "own", "unified")
 
@@ -42,6 +47,8 @@ def read_layout(mounts: str = "/proc/self/mountinfo", own: str = "/proc/self/cgr
 
     Errors  EngineError if no cgroup file system is mounted.
     """
+    from skerry.linux import mountinfo
+
     paths = _own_paths(own)
     controllers: dict[str, str] = {}
     unified = ""
@@ -77,9 +84,8 @@ def _own_paths(path: str, /) -> dict[str, str]:
     return paths
 
 
-def _usable(mounts: "list[mountinfo.Mount]", /) -> "list[mountinfo.Mount]":
-    """Leave out what a later mount hides (a private tmpfs on /sys/fs/cgroup); the usual place goes
-    first."""
+def _usable(mounts: "list[Mount]", /) -> "list[Mount]":
+    """Leave out what a later mount hides, such as a private tmpfs; the usual place goes first."""
     seen = []
     for mount in mounts:
         try:

@@ -1,6 +1,6 @@
 """Resources of the spec as files of cgroup v1.
 
-Runs in: create (hot), update.   Imports: errors; .limits.
+Runs in: create (hot), update.   Imports: posix errors; .limits.
 Source:  kernel Documentation/admin-guide/cgroup-v1; config-linux.md "Control groups".
 Never:   reads or writes a file itself; `read` shows a writer the present value.
 
@@ -8,8 +8,10 @@ Each function takes a section of the spec and returns the writes for it. As in r
 said" for limits.
 """
 
-from ...errors import SpecError
-from .limits import Write
+import posix
+
+from skerry.errors import SpecError
+from skerry.native.cgroup.limits import Write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     Read = Callable[[str], str]
 
 SHARES_LEAST, SHARES_MOST = 2, 262144
-PAGE_BYTES = 4096
 
 
 def check_shares(shares: int, pointer: str, /) -> None:
@@ -34,8 +35,9 @@ def check_memory(memory: "dict[str, Any]", pointer: str, now: int, /) -> None:
     """Refuse a limit that no process can live with, or, where asked, one below what is used
     `now`."""
     limit = memory.get("limit", 0)
-    if 0 < limit < PAGE_BYTES:
-        raise SpecError(f"{pointer}/limit", f"{limit} is too low: one page is {PAGE_BYTES} bytes")
+    page = posix.sysconf("SC_PAGE_SIZE")
+    if 0 < limit < page:
+        raise SpecError(f"{pointer}/limit", f"{limit} is too low: one page has {page} bytes")
     if memory.get("checkBeforeUpdate") and 0 < limit < now:
         raise SpecError(
             f"{pointer}/limit", f"unable to set memory limit to {limit} (current usage: {now})"

@@ -11,19 +11,19 @@ from one runtime to the other keeps its share.
 
 import errno
 
-from ...errors import KernelError, SpecError
-from ...linux import cgroupfs
-from .limits import Write
-from .v1 import check_memory, check_shares, device_key, page_limits
-from .v1 import pids as pids
-from .v1 import rdma as rdma
+from skerry.errors import KernelError, SpecError
+from skerry.linux import cgroupfs
+from skerry.native.cgroup.limits import Write
+from skerry.native.cgroup.v1 import check_memory, check_shares, device_key, page_limits
+from skerry.native.cgroup.v1 import pids as pids
+from skerry.native.cgroup.v1 import rdma as rdma
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from .group import Cgroup
+    from skerry.native.cgroup.group import Cgroup
 
     Read = Callable[[str], str]
 
