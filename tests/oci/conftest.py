@@ -145,3 +145,12 @@ def box(session: Session) -> Iterator[Box]:
 @pytest.fixture
 def runtime(session: Session) -> Runtime:
     return session.runtime
+
+
+@pytest.fixture
+def null(session: Session) -> Iterator[int]:
+    """Give /dev/null as a caller's stdio; some runtimes change its owner, so that is put back (V20)."""
+    fd = os.open("/dev/null", os.O_RDWR)
+    yield fd
+    os.fchown(fd, 0, 0)
+    os.close(fd)
