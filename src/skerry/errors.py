@@ -66,8 +66,8 @@ class Error(Exception):
 class UsageError(Error):
     """The command line is wrong. `.usage`: show the verb's usage on stdout as well."""
 
-    def __init__(self, message: str, *, usage: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, usage: bool = False, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.usage = usage
 
 
@@ -155,9 +155,7 @@ class EngineError(Error):
 
 class ReleaseError(Error):
     def __init__(self, causes: list[str]) -> None:
-        super().__init__(
-            "failed to release one or more container resources: " + "; ".join(causes)
-        )
+        super().__init__("failed to release one or more container resources: " + "; ".join(causes))
         self.causes = causes
 
 

@@ -117,7 +117,7 @@ def test_list_survives_a_bad_entry(box: Box) -> None:
     id = box.new_id()
     box.runtime.call("create", "--bundle", where, id, root=root).ok()
     (root / "foreign").mkdir()
-    (root / "afile").write_text("x")
+    (root / "a-file").write_text("x")
     result = box.runtime.call("list", "-q", root=root).ok()
     assert id in result.lines
     box.runtime.call("delete", "-f", id, root=root).ok()

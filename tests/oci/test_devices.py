@@ -1,6 +1,5 @@
 """/dev: default devices and links, linux.devices, the device filter."""
 
-import os
 
 import pytest
 from support import host

@@ -172,7 +172,7 @@ def test_no_fds_of_ours_in_hooks(box: Box, kept: tuple[int, ...]) -> None:
     template = box.dir / "fds"
     spec["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"ls -l /proc/$$/fd > {template}"]}]}
     box.run(spec, fds=kept).ok()
-    beyond = [line for line in template.read_text().splitlines()[1:] if not line.split()[8] in ("0", "1", "2")]
+    beyond = [line for line in template.read_text().splitlines()[1:] if line.split()[8] not in ("0", "1", "2")]
     assert not [line for line in beyond if "kept" in line]
 
 

@@ -9,8 +9,10 @@ SYSCALLS = {
     "write": (1, 64),
     "close": (3, 57),
     "lseek": (8, 62),
+    "rt_sigprocmask": (14, 135),
     "ioctl": (16, 29),
     "dup": (32, 23),
+    "socket": (41, 198),
     "setsockopt": (54, 208),
     "execve": (59, 221),
     "fcntl": (72, 25),
@@ -48,6 +50,7 @@ SYSCALLS = {
     "symlinkat": (266, 36),
     "fchmodat": (268, 53),
     "unshare": (272, 97),
+    "signalfd4": (289, 74),
     "dup3": (292, 24),
     "prlimit64": (302, 261),
     "setns": (308, 268),
@@ -56,6 +59,7 @@ SYSCALLS = {
     "memfd_create": (319, 279),
     "bpf": (321, 280),
     "execveat": (322, 281),
+    "statx": (332, 291),
     "open_tree": (428, 428),
     "move_mount": (429, 429),
     "fsopen": (430, 430),
@@ -65,6 +69,26 @@ SYSCALLS = {
     "close_range": (436, 436),
     "openat2": (437, 437),
     "mount_setattr": (442, 442),
+    # what the special operations of skerry-init are made of
+    "read": (0, 63),
+    "mmap": (9, 222),
+    "rt_sigaction": (13, 134),
+    "rt_sigtimedwait": (128, 137),
+    "sendfile": (40, 71),
+    "sendmsg": (46, 211),
+    "recvmsg": (47, 212),
+    "clone": (56, 220),
+    "wait4": (61, 260),
+    "kill": (62, 129),
+    "fstatfs": (138, 44),
+    "getdents64": (217, 61),
+    "clock_gettime": (228, 113),
+    "waitid": (247, 95),
+    "readlinkat": (267, 78),
+    "faccessat": (269, 48),
+    "ppoll": (271, 73),
+    "pipe2": (293, 59),
+    "faccessat2": (439, 439),
 }
 
 MACHINES = {"x86_64": 0, "aarch64": 1}
@@ -97,10 +121,30 @@ MS_REC, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 0x4000, 1 << 17, 1 << 1
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
 # linux/sched.h
-CLONE_PIDFD, CLONE_PARENT, CLONE_INTO_CGROUP = 0x1000, 0x8000, 0x200000000
+CLONE_FILES, CLONE_PIDFD, CLONE_PARENT, CLONE_INTO_CGROUP = 0x400, 0x1000, 0x8000, 0x200000000
 CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP = 0x80, 0x20000, 0x2000000
 CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER = 0x4000000, 0x8000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+
+# asm-generic/resource.h
+RLIMITS = {
+    "RLIMIT_CPU": 0,
+    "RLIMIT_FSIZE": 1,
+    "RLIMIT_DATA": 2,
+    "RLIMIT_STACK": 3,
+    "RLIMIT_CORE": 4,
+    "RLIMIT_RSS": 5,
+    "RLIMIT_NPROC": 6,
+    "RLIMIT_NOFILE": 7,
+    "RLIMIT_MEMLOCK": 8,
+    "RLIMIT_AS": 9,
+    "RLIMIT_LOCKS": 10,
+    "RLIMIT_SIGPENDING": 11,
+    "RLIMIT_MSGQUEUE": 12,
+    "RLIMIT_NICE": 13,
+    "RLIMIT_RTPRIO": 14,
+    "RLIMIT_RTTIME": 15,
+}
 
 # linux/prctl.h, linux/securebits.h, linux/seccomp.h, linux/keyctl.h
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_CAPBSET_DROP = 1, 4, 8, 15, 24

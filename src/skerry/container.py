@@ -1,0 +1,400 @@
+"""A container: its record, its engine, and what each verb does with them.
+
+Runs in: every verb (hot; what only some verbs need is imported by them).
+Imports: errors, engine, linux.process, state.
+Source:  docs/lifecycle.md; runtime-spec runtime.md.
+Never:   prints, reads options, or keeps a fact that the store or the kernel has.
+
+Exports `Container`, `Process`, `open_store`. Making one is in creation.py, taking it away in deletion.py.
+"""
+
+from skerry import paths
+from skerry.engine import engine_class
+from skerry.errors import Error, NoSuchKey, NotFound
+from skerry.linux import process
+from skerry.log import SILENT
+from skerry.state import status as words
+from skerry.state.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from skerry.log import Log
+    from skerry.native.engine import NativeEngine
+
+_SIGKILL = 9
+
+
+def open_store(root: str = "") -> Store:
+    """The store of `--root`; nothing is made until something is created in it.
+
+    Errors  UsageError for a root that cannot be one.
+    """
+    return Store(paths.run_root(root))
+
+
+class Container:
+    """One container.
+
+    id, store, log
+    record       the key `state`: ID Owner SandboxID HostID IsHost UniqueID HostUniqueID Bundle Created Rootfs ...
+    console_fd   after `create` with a terminal and no console socket: the terminal's master, owned by the caller
+    """
+
+    __slots__ = ("_pidfd", "console_fd", "engine", "id", "log", "record", "store")
+
+    def __init__(
+        self, store: Store, id: str, record: "dict[str, Any]", log: "Log" = SILENT
+    ) -> None:
+        self.store = store
+        self.id = id
+        self.record = record
+        self.log = log
+        self.console_fd = -1
+        self._pidfd = -1
+        engine = engine_class(record.get("Isolation") or "process")
+        self.engine: NativeEngine = engine(store, id, log)
+
+    @classmethod
+    def create(
+        cls,
+        store: Store,
+        id: str,
+        *,
+        bundle: str,
+        spec: "dict[str, Any] | None" = None,
+        owner: str = "",
+        isolation: str = "",
+        host: str = "",
+        network_from: str = "",
+        stdio: "tuple[int, int, int]" = (0, 1, 2),
+        console_socket: str = "",
+        detach: bool = True,
+        preserve_fds: int = 0,
+        pid_file: str = "",
+        no_pivot: bool = False,
+        new_keyring: bool = True,
+        pidfd_socket: str = "",
+        log: "Log" = SILENT,
+    ) -> "Container":
+        """Make a container; its program waits for `start`.
+
+        Shape   `spec` stands for the bundle's config.json if given; fds are borrowed.
+        Errors  SpecError, AlreadyExists, and whatever the kernel refuses; nothing is left then.
+        """
+        from skerry.creation import Wishes, create
+
+        wishes = Wishes()
+        wishes.owner = owner
+        wishes.isolation = isolation
+        wishes.host = host
+        wishes.network_from = network_from
+        wishes.stdio = stdio
+        wishes.console_socket = console_socket
+        wishes.detach = detach
+        wishes.preserve_fds = preserve_fds
+        wishes.pid_file = pid_file
+        wishes.no_pivot = no_pivot
+        wishes.new_keyring = new_keyring
+        wishes.pidfd_socket = pidfd_socket
+        return create(cls, store, id, bundle, spec, wishes, log)
+
+    @classmethod
+    def load(cls, store: Store, id: str, *, log: "Log" = SILENT) -> "Container":
+        """A container by its id.
+
+        Errors  NotFound; NoSuchKey where only a part of it is there (delete can remove that).
+        """
+        record = store.get(id, "state")
+        if type(record) is not dict:
+            raise Error(f"cannot read state 'state' of ID '{id}': it is not an object")
+        return cls(store, id, record, log)
+
+    def spec(self) -> "dict[str, Any]":
+        """The spec as it was at create."""
+        spec = self.store.get(self.id, "spec")
+        if type(spec) is not dict:
+            raise Error(f"cannot read state 'spec' of ID '{self.id}': it is not an object")
+        return spec
+
+    # what it is
+
+    def status(self) -> str:
+        """The status, from facts."""
+        if self._has("exit"):
+            return words.STOPPED
+        if not self._has("shim"):
+            creator = self.record.get("Creator") or {}
+            alive = process.is_alive(creator.get("pid") or 0, creator.get("start") or 0)
+            return words.CREATING if alive else words.STOPPED
+        return self.engine.status()
+
+    def state(self) -> "dict[str, Any]":
+        """The OCI state, with owner.
+
+        Source  runtime.md "State"; docs/lifecycle.md 101, 102.
+        """
+        status = self.status()
+        pid = self.engine.pid()
+        if status == words.STOPPED:
+            pid = 0
+        elif status == words.CREATING and not pid:
+            pid = -1
+        state = {
+            "ociVersion": self.record.get("OciVersion") or "",
+            "id": self.id,
+            "pid": pid,
+            "status": status,
+            "bundle": self.record.get("Bundle") or "",
+            "rootfs": self.record.get("Rootfs") or "",
+            "created": self.record.get("Created") or "",
+        }
+        if self.record.get("Annotations"):
+            state["annotations"] = self.record["Annotations"]
+        state["owner"] = self.record.get("Owner") or ""
+        return state
+
+    def processes(self) -> "list[int]":
+        """Host pids of all its processes, ascending."""
+        self._check("ps")
+        return self.engine.processes()
+
+    def stats(self) -> "dict[str, Any]":
+        """Figures as `events` prints them under `data`."""
+        self._check("events")
+        return self.engine.stats()
+
+    @property
+    def pidfd(self) -> int:
+        """Of init, readable when it has ended; stays open as long as the object is used.
+
+        Errors  StateError if it has ended already.
+        """
+        if self._pidfd < 0:
+            _, self._pidfd = self.engine.init()
+        return self._pidfd
+
+    # what it does
+
+    def start(self) -> None:
+        """Let the program run.
+
+        Errors  StateError; HookError and InitError from what happens between the gate and execve.
+        """
+        if self._pidfd < 0:  # else this very object made it: the gate alone can tell
+            self._check("start")
+        self.engine.start(self.spec)
+        hooks = (self.record.get("Hooks") or {}).get("poststart")
+        if hooks:
+            from skerry.hooks import run_host_hooks
+
+            try:
+                run_host_hooks("poststart", hooks, self.hook_state(words.RUNNING))
+            except Error:
+                self.engine.signal(_SIGKILL)
+                raise
+
+    def send_signal(self, number: int) -> None:
+        """Signal init; used while waiting for it, so an ended one is no error."""
+        process.send_signal(self.pidfd, number)
+
+    def kill(self, signal: int, *, all: bool = False) -> None:
+        """Signal init, or every process; returns when it is delivered.
+
+        Errors  StateError `container not running`; with `all` a stopped container is no error.
+        """
+        status = self.status()
+        if all and status == words.STOPPED:
+            self._kill_leftovers(signal)
+            return
+        words.check("kill", status, self.id)
+        if all or (signal == _SIGKILL and not self.record.get("PrivatePid", True)):
+            # Without an own pid namespace init's death would leave the others running.
+            self.engine.kill_all(signal)
+        else:
+            self.engine.signal(signal)
+            if status == words.PAUSED and signal == _SIGKILL:
+                self.engine.resume()
+
+    def delete(self, *, force: bool = False) -> None:
+        """Release everything and forget the container.
+
+        Errors  StateError; ReleaseError, after which delete can be tried again.
+        """
+        from skerry.deletion import delete
+
+        delete(self, force=force)
+
+    def pause(self) -> None:
+        self._check("pause")
+        self.engine.pause()
+
+    def resume(self) -> None:
+        self._check("resume")
+        self.engine.resume()
+
+    def update(self, resources: "dict[str, Any]", *, pointer: str = "") -> None:
+        """Change limits; all of them, or none.
+
+        Errors  SpecError below `pointer`; KernelError.
+        """
+        from skerry.spec.validate import check_resources
+
+        self._check("update")
+        for warning in check_resources(resources, pointer):
+            self.log.warning(warning)
+        self.engine.update(resources, pointer)
+
+    def exec(
+        self,
+        process: "dict[str, Any]",
+        *,
+        stdio: "tuple[int, int, int]" = (0, 1, 2),
+        console_socket: str = "",
+        detach: bool = False,
+        preserve_fds: int = 0,
+        pid_file: str = "",
+        cgroup: str = "",
+        ignore_paused: bool = False,
+        pidfd_socket: str = "",
+    ) -> "Process":
+        """Run another process in it.
+
+        Shape   `process` as in the spec; fds are borrowed.
+        Errors  StateError, SpecError with pointers into `process`, InitError.
+        """
+        from skerry.addition import Wishes, add
+
+        wishes = Wishes()
+        wishes.stdio = stdio
+        wishes.console_socket = console_socket
+        wishes.detach = detach
+        wishes.preserve_fds = preserve_fds
+        wishes.pid_file = pid_file
+        wishes.pidfd_socket = pidfd_socket
+        wishes.cgroup = cgroup
+        self._check("exec --ignore-paused" if ignore_paused else "exec")
+        return add(self, process, wishes)
+
+    def resize(self, width: int, height: int, *, pid: "int | None" = None) -> None:
+        """Set the size of the terminal of init, or of the exec with this host pid.
+
+        Errors  NoSuchKey for an exec that is not there; Error for a process without a terminal.
+        """
+        from skerry.addition import resize
+
+        self._check("resize-tty")
+        resize(self, width, height, pid)
+
+    def wait(self) -> int:
+        """Wait for init, a child of this process, and record its end.
+
+        Result  its exit code, or 128 + signal; 255 if unknown.
+        """
+        import time
+
+        ended = process.wait_exit(self.pidfd)
+        code, signal = ended if ended is not None else (255, 0)
+        self.store.set(
+            self.id,
+            "exit",
+            {"code": code, "signal": signal, "reason": "exit", "time": time.time()},
+        )
+        return code
+
+    # for the rest of the core
+
+    def take_init(self, pidfd: int, console_fd: int) -> None:
+        """Take ownership of what create has open for init."""
+        self._pidfd = pidfd
+        self.console_fd = console_fd
+
+    def hook_state(self, status: str) -> "dict[str, Any]":
+        """The state that hooks on the host read."""
+        state = {
+            "ociVersion": self.record.get("OciVersion") or "",
+            "id": self.id,
+            "status": status,
+            "pid": self.engine.pid() if status == words.RUNNING else 0,
+            "bundle": self.record.get("Bundle") or "",
+        }
+        if self.record.get("Annotations"):
+            state["annotations"] = self.record["Annotations"]
+        return state
+
+    def _kill_leftovers(self, signal: int) -> None:
+        """After init's end: processes that shared its pid namespace with others."""
+        try:
+            self.engine.kill_all(signal)
+        except Error:
+            return
+
+    def _has(self, key: str) -> bool:
+        try:
+            self.store.get(self.id, key)
+        except NoSuchKey:
+            return False
+        return True
+
+    def _check(self, verb: str) -> None:
+        words.check(verb, self.status(), self.id)
+
+
+def delete(store: Store, id: str, *, force: bool = False, log: "Log" = SILENT) -> None:
+    """Delete by id, also where the record is missing or damaged.
+
+    Errors  NotFound (none with `force`); as Container.delete.
+    """
+    from skerry.deletion import remove_remains
+
+    try:
+        container = Container.load(store, id, log=log)
+    except NotFound:
+        if force:
+            return
+        raise
+    except Error:
+        # A creator that died in its first step, or a damaged file: the journal still counts.
+        if force:
+            remove_remains(store, id)
+            return
+        raise
+    try:
+        container.delete(force=force)
+    except NotFound:
+        if not force:
+            raise
+
+
+class Process:
+    """An additional process in a container.
+
+    pid          on the host
+    pidfd        readable when it has ended; owned by the object
+    console_fd   the master of its terminal, or -1; owned by the caller
+    """
+
+    __slots__ = ("_container", "console_fd", "pid", "pidfd")
+
+    def __init__(self, container: Container, pid: int, pidfd: int, console_fd: int) -> None:
+        self._container = container
+        self.pid = pid
+        self.pidfd = pidfd
+        self.console_fd = console_fd
+
+    def send_signal(self, number: int) -> None:
+        process.send_signal(self.pidfd, number)
+
+    def wait(self) -> int:
+        """Wait for the process, a child of this one.
+
+        Result  its exit code, or 128 + signal; 255 if unknown.
+        """
+        ended = process.wait_exit(self.pidfd)
+        with_container = self._container
+        try:
+            with_container.store.clear(with_container.id, f"exec-{self.pid}")
+        except Error as error:
+            with_container.log.debug(f"the container went before its process: {error}")
+        return ended[0] if ended is not None else 255

@@ -1,0 +1,1 @@
+"""The native engine: containers are processes of this kernel."""

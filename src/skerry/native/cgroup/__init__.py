@@ -1,0 +1,1 @@
+"""Cgroups of both versions, by writing to their file systems; `tree` is the way in."""

@@ -1,0 +1,205 @@
+"""Our side of the conversation: what each record asks of us.
+
+Runs in: create, exec (hot).   Imports: posix; linux, native, plan.
+Source:  the arrows in native/conversation.py.
+Never:   knows the order of a recipe: it answers what comes.
+"""
+
+import posix
+
+from skerry.errors import Error, InitError, KernelError, SpecError
+from skerry.linux import process
+from skerry.native import facts
+from skerry.native.conversation import Record
+from skerry.native.failure import died, explain
+from skerry.native.launch import Launched, process_item
+from skerry.plan import ops
+from skerry.plan.namespaces import MAPS_USER
+from skerry.plan.program import HOME_BYTES
+from skerry.plan.request import Request
+from skerry.state.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CLOCKS = ("monotonic", "boottime")
+
+
+class Dialogue:
+    """Answers skerry-init until it is ready.
+
+    pid, pidfd, start_time   of the process that becomes the program, once it is there
+    console_fd               the master of its terminal, or -1
+    """
+
+    __slots__ = (
+        "_on_process", "_handlers", "_hooks", "_journal", "_launched", "_middle", "_request", "console_fd", "listener",
+        "pid", "pidfd", "start_time",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        launched: Launched,
+        request: Request,
+        journal: "Journal | None",
+        *,
+        on_process: "Callable[[int], None] | None" = None,
+        hooks: "Callable[[Dialogue], bytes] | None" = None,
+    ) -> None:
+        self._launched = launched
+        self._request = request
+        self._journal = journal
+        self._on_process = on_process
+        self._hooks = hooks
+        self._middle: list[int] = []
+        self.pid, self.pidfd, self.start_time = -1, -1, 0
+        self.console_fd = -1
+        self.listener = -1
+        self._handlers = {
+            ops.MAPS: self._on_maps,
+            ops.HOOKS: self._on_hooks,
+            ops.PASSWD: self._on_passwd,
+            ops.FD: self._on_fd,
+        }
+
+    def run(self) -> None:
+        """Talk until READY.
+
+        Errors  what skerry-init reported; InitError if it died without a word.
+        """
+        self._launched.conversation.send(ops.GO)
+        announced = 0
+        early: Record | None = None
+        while True:
+            record = self._receive()
+            if record.process > announced:
+                # A new process talks while its parent has yet to tell its pid. It waits for an answer, so there is
+                # one such record at most.
+                early = record
+                continue
+            if record.kind == ops.PID:
+                announced += 1
+                self._on_pid(record)
+                if early is None or early.process > announced:
+                    continue
+                record, early = early, None
+            if record.kind == ops.READY:
+                return
+            self._handlers[record.kind](record)
+
+    def _receive(self) -> Record:
+        record = self._launched.conversation.receive()
+        if record is None:
+            raise self._died()
+        if record.kind == ops.FAILED:
+            raise explain(self._launched.plan, record)
+        return record
+
+    def finish(self, payload: bytes = b"") -> None:
+        """The last word: everything is on record."""
+        self._launched.conversation.send(ops.GO, payload)
+
+    def await_execve(self) -> None:
+        """exec: end of file means that the program runs.
+
+        Errors  what execve said.
+        """
+        record = self._launched.conversation.receive()
+        if record is not None:
+            raise explain(self._launched.plan, record)
+
+    def close(self) -> None:
+        """Give back what the middle processes held; what the caller took stays open."""
+        self._launched.close()
+        for pidfd in self._middle:
+            process.wait_exit(pidfd)
+            posix.close(pidfd)
+
+    def abort(self) -> None:
+        """Kill and reap everything of the plan that still lives."""
+        self._launched.conversation.close()
+        for pidfd in (self.pidfd, *self._middle, self._launched.pidfd):
+            if pidfd >= 0:
+                process.send_signal(pidfd, 9)
+        if self.pidfd >= 0:
+            process.wait_exit(self.pidfd)
+            posix.close(self.pidfd)
+            self.pidfd = -1
+        if self.console_fd >= 0:
+            posix.close(self.console_fd)
+            self.console_fd = -1
+        self.close()
+
+    def _on_pid(self, record: Record) -> None:
+        if self.pidfd >= 0:
+            self._middle.append(self.pidfd)
+        self.pid, self.pidfd = record.value, record.fd
+        self.start_time = process.start_time(self.pid)
+        if self._journal is not None:
+            self._journal.replace("process", process_item(self.pid, self.start_time))
+        if self._on_process is not None:
+            self._on_process(self.pid)
+
+    def _on_maps(self, record: Record) -> None:
+        linux = self._request.linux
+        if record.value == MAPS_USER:
+            for name, key in (("uid_map", "uidMappings"), ("gid_map", "gidMappings")):
+                lines = [
+                    f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in linux.get(key) or ()
+                ]
+                self._write(name, "".join(lines), f"/linux/{key}")
+        else:
+            lines = []
+            for clock in _CLOCKS:
+                offset = (linux.get("timeOffsets") or {}).get(clock)
+                if offset:
+                    lines.append(f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n")
+            self._write("timens_offsets", "".join(lines), "/linux/timeOffsets")
+        self._launched.conversation.send(ops.GO)
+
+    def _write(self, name: str, content: str, pointer: str) -> None:
+        """One write: the kernel takes a map whole and once."""
+        path = f"/proc/{self.pid}/{name}"
+        try:
+            fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+            try:
+                posix.write(fd, content.encode())
+            finally:
+                posix.close(fd)
+        except OSError as error:
+            raise SpecError(pointer, str(KernelError("write", name, error.errno or 0))) from error
+
+    def _on_hooks(self, record: Record) -> None:
+        payload = self._hooks(self) if self._hooks is not None else b""
+        self._launched.conversation.send(ops.GO, payload)
+
+    def _on_passwd(self, record: Record) -> None:
+        user = (self._request.process or {}).get("user") or {}
+        home = b"/"
+        if record.fd >= 0:
+            try:
+                home = facts.passwd_home(record.fd, user.get("uid", 0)) or b"/"
+            finally:
+                posix.close(record.fd)
+        text = b"HOME=" + home
+        if len(text) >= HOME_BYTES or b"\0" in text:
+            text = b"HOME=/"
+        self._launched.conversation.send(ops.REPLY, text + b"\0")
+
+    def _on_fd(self, record: Record) -> None:
+        """With an fd: the terminal's master. Without: the number of the seccomp listener there."""
+        if record.fd >= 0:
+            self.console_fd = record.fd
+            return
+        from skerry.native import notify
+
+        notify.hand_over(self._request, self.pid, self.pidfd, record.value)
+        self._launched.conversation.send(ops.GO)
+
+    def _died(self) -> Error:
+        pidfd = self.pidfd if self.pidfd >= 0 else self._launched.pidfd
+        ended = process.wait_exit(pidfd, 10)
+        if ended is None:
+            return InitError("skerry-init closed the conversation")
+        return died(self._launched.plan, "skerry-init", *ended)

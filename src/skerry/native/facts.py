@@ -1,0 +1,226 @@
+"""Facts of the host that a plan needs: what is looked up before anything is made.
+
+Runs in: create, exec (hot).   Imports: posix, fcntl; linux, native.cgroup, plan.request.
+Source:  plan/request.py says what each fact is for.
+Never:   changes anything, or looks below a rootfs (that is skerry-init's part, by fd).
+"""
+
+import errno
+import fcntl
+import posix
+
+from skerry.errors import Error, SpecError, errno_text
+from skerry.linux import abi, caps
+from skerry.plan import namespaces
+from skerry.plan.request import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from skerry.native.cgroup.group import Cgroup
+    from skerry.native.cgroup.tree import Layout
+
+_S_IFMT, _S_IFDIR = 0o170000, 0o040000
+# pipes, fifos, sockets; terminals are character devices that answer TCGETS
+_OWNED = (0o010000, 0o140000)
+_S_IFCHR = 0o020000
+_TCGETS = 0x5401
+_NS_GET_NSTYPE = 0xB703
+_PASSWD_LIMIT_BYTES, _PASSWD_LINE_BYTES = 1 << 20, 4096
+
+
+def machine() -> str:
+    name = posix.uname().machine
+    if name not in abi.MACHINES:
+        raise Error(f"cannot run on {name}: skerry is built for {' and '.join(abi.MACHINES)}")
+    return name
+
+
+def check_rootfs(path: str) -> None:
+    """Errors  SpecError at /root/path."""
+    try:
+        mode = posix.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", errno.EINVAL) or errno.EINVAL
+        raise SpecError("/root/path", f"cannot open {path}: {errno_text(number)}") from None
+    if mode & _S_IFMT != _S_IFDIR:
+        raise SpecError("/root/path", f"{path} is not a directory")
+
+
+def bind_sources(spec: "dict[str, Any]", bundle: str) -> "dict[int, tuple[str, bool]]":
+    """The host paths of the binds, absolute, and whether each is a directory.
+
+    Errors  SpecError at /mounts/<n>/source.
+    """
+    found = {}
+    for index, entry in enumerate(spec.get("mounts") or ()):
+        options = entry.get("options") or ()
+        if entry.get("type") != "bind" and "bind" not in options and "rbind" not in options:
+            continue
+        source = entry.get("source") or ""
+        path = source if source.startswith("/") else f"{bundle}/{source}"
+        try:
+            mode = posix.stat(path).st_mode
+        except (OSError, ValueError) as error:
+            number = getattr(error, "errno", errno.EINVAL) or errno.EINVAL
+            rule = f"cannot bind {source}: {errno_text(number)}"
+            raise SpecError(f"/mounts/{index}/source", rule) from None
+        found[index] = (path, mode & _S_IFMT == _S_IFDIR)
+    return found
+
+
+def stdio_owner(stdio: "tuple[int, int, int]") -> "tuple[int, ...]":
+    """Which of 0-2 may be given to the container's user: never a disk file or another device."""
+    owned = []
+    for number, fd in enumerate(stdio):
+        kind = posix.fstat(fd).st_mode & _S_IFMT
+        if kind in _OWNED or (kind == _S_IFCHR and _is_terminal(fd)):
+            owned.append(number)
+    return tuple(owned)
+
+
+def check_preserved(count: int) -> None:
+    for fd in range(3, 3 + count):
+        try:
+            fcntl.fcntl(fd, fcntl.F_GETFD)
+        except OSError:
+            raise Error(f"cannot preserve fd {fd} (of {count} from 3 on): it is not open") from None
+
+
+def check_namespaces(r: Request) -> None:
+    """What is joined must be a namespace of that type.
+
+    Errors  SpecError at /linux/namespaces/<n>/path.
+    """
+    for kind, path in namespaces.joined(r).items():
+        pointer = f"{namespaces.pointer_of(r, kind)}/path"
+        try:
+            fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        except OSError as error:
+            raise SpecError(
+                pointer, f"cannot open {path}: {errno_text(error.errno or 0)}"
+            ) from None
+        try:
+            if fcntl.ioctl(fd, _NS_GET_NSTYPE) != namespaces.FLAGS[kind]:
+                raise SpecError(pointer, f"{path} is not a {kind} namespace")
+        except OSError:
+            raise SpecError(pointer, f"{path} is not a {kind} namespace") from None
+        finally:
+            posix.close(fd)
+
+
+def check_capabilities(r: Request) -> None:
+    """Asked for, but not ours to give: the kernel would say only EPERM."""
+    if r.namespace("user") is not None:
+        return
+    wanted = (r.process or {}).get("capabilities") or {}
+    ours = caps.bounding()
+    for name in ("permitted", "effective", "inheritable", "ambient"):
+        for index, word in enumerate(wanted.get(name) or ()):
+            number = caps.CAPS.get(word)
+            if number is not None and number <= r.last_cap and not ours >> number & 1:
+                pointer = f"{r.pointer}/capabilities/{name}/{index}"
+                raise SpecError(pointer, f"{word}: this host does not grant it to skerry")
+
+
+def limits(process: "dict[str, Any] | None") -> "dict[int, tuple[int, int]]":
+    entries = (process or {}).get("rlimits") or ()
+    if not entries:
+        return {}
+    import resource  # a library of its own to load
+
+    numbers = {abi.RLIMITS[entry["type"]] for entry in entries}
+    return {number: resource.getrlimit(number) for number in numbers}
+
+
+def cgroup_mounts(r: Request, layout: "Layout", cgroup: "Cgroup") -> None:
+    """What a mount of type cgroup shows."""
+    if cgroup.kind == "v2":
+        r.cgroup_version = 2
+        r.cgroup_mounts = [("", cgroup.paths[""], "")]
+        return
+    r.cgroup_version = 1
+    if not any(
+        (entry.get("type") or "") in ("cgroup", "cgroup2") for entry in r.spec.get("mounts") or ()
+    ):
+        return
+    by_mount: dict[str, list[str]] = {}
+    for name, point in layout.controllers.items():
+        if point != layout.unified:
+            by_mount.setdefault(point, []).append(name)
+    for point, names in by_mount.items():
+        base = point[point.rindex("/") + 1 :]
+        r.cgroup_mounts.append((base, cgroup.paths[names[0]], ",".join(names)))
+
+
+def own_namespaces_mask(pid: int) -> "tuple[int, bool]":
+    """(CLONE_* mask of the namespaces of `pid` that are not ours, whether `user` is among them)."""
+    mask = 0
+    for kind, flag in namespaces.FLAGS.items():
+        name = namespaces.file_name(kind)
+        try:
+            theirs = posix.stat(f"/proc/{pid}/ns/{name}")
+            ours = posix.stat(f"/proc/self/ns/{name}")
+        except OSError:
+            continue  # the kernel has no such namespace, or the process is gone: setns will say
+        if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+            mask |= flag
+    return mask, bool(mask & abi.CLONE_NEWUSER)
+
+
+def parent_mount(r: Request) -> str:
+    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host."""
+    from skerry.linux import mountinfo
+
+    word = r.linux.get("rootfsPropagation") or ""
+    if word in ("", "rslave", "rprivate"):
+        return ""
+    best = "/"
+    for mount in mountinfo.read():
+        point = mount.point.rstrip("/")
+        if r.rootfs_path == mount.point or r.rootfs_path.startswith(f"{point}/"):
+            best = mount.point if len(mount.point) >= len(best) else best
+    return best
+
+
+def full_mounts(rootfs: str) -> "list[str]":
+    """Whole proc and sysfs mounts of the host, deepest first, for --no-pivot."""
+    from skerry.linux import mountinfo
+
+    points = [
+        mount.point
+        for mount in mountinfo.read("/proc/self/mountinfo", kinds=("proc", "sysfs"))
+        if mount.root == "/" and not mount.point.startswith(f"{rootfs}/")
+    ]
+    return sorted(points, key=len, reverse=True)
+
+
+def kcore() -> bool:
+    return posix.access("/proc/kcore", posix.F_OK)
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        fcntl.ioctl(fd, _TCGETS, bytes(64))
+    except OSError:
+        return False
+    return True
+
+
+def passwd_home(fd: int, uid: int) -> bytes:
+    """HOME of a numeric user from the image's passwd file, b"" if there is none.
+
+    The file is hostile: at most 1 MiB is read, lines above 4 KiB and lines that do not parse are skipped.
+    """
+    data = b""
+    while len(data) < _PASSWD_LIMIT_BYTES:
+        chunk = posix.read(fd, _PASSWD_LIMIT_BYTES - len(data))
+        if not chunk:
+            break
+        data += chunk
+    for line in data.split(b"\n"):
+        fields = line.split(b":")
+        if len(line) <= _PASSWD_LINE_BYTES and len(fields) >= 6 and fields[2] == b"%d" % uid:
+            return fields[5]
+    return b""

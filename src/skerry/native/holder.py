@@ -1,0 +1,44 @@
+"""Keep a sandbox's network namespace beyond the life of its init.
+
+Runs in: create of a sandbox.   Imports: posix; linux, native, plan.hold, state.journal.
+Source:  docs/lifecycle.md 39; docs/decisions/0001.
+Never:   mounts a namespace file; the holder's process is what keeps it.
+"""
+
+import posix
+
+from skerry import timeouts
+from skerry.linux import abi
+from skerry.native import facts
+from skerry.native.dialogue import Dialogue
+from skerry.native.launch import launch
+from skerry.plan import hold as recipe
+from skerry.plan.request import Request
+from skerry.state.journal import Journal
+
+
+def hold(journal: Journal, init_pidfd: int, id: str) -> int:
+    """Start a holder for the network namespace of init; its pid.
+
+    It is on record before it can do anything.
+    """
+    r = Request(facts.machine(), id, {}, None)
+    r.join = abi.CLONE_NEWNET
+    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+    try:
+        fds = {0: null, 1: null, 2: null, r.gate_fd: init_pidfd}
+        limit = timeouts.seconds("CREATE")
+        launched = launch(recipe.build(r), r, fds, what="hold the network namespace", limit_s=limit)
+    finally:
+        posix.close(null)
+    dialogue = Dialogue(launched, r, None)
+    try:
+        journal.add({**launched.item, "kind": "holder"})
+        dialogue.run()
+        dialogue.finish()
+    except BaseException:
+        dialogue.abort()
+        raise
+    launched.conversation.close()
+    posix.close(launched.pidfd)
+    return launched.pid

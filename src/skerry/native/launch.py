@@ -1,0 +1,97 @@
+"""Start skerry-init with a plan.
+
+Runs in: create, start, exec (hot).   Imports: posix, linux.fd, linux.process, plan.encode.
+Source:  docs/decisions/0001 (sealed memfd), posix_spawn(3), CVE-2019-5736.
+Never:   executes anything that a container could reach or write.
+"""
+
+import posix
+
+from skerry import paths
+from skerry.errors import EngineError, KernelError
+from skerry.linux import process
+from skerry.linux.fd import memfd, read_all
+from skerry.native.conversation import Conversation, pair
+from skerry.plan.build import Plan
+from skerry.plan.encode import encode
+from skerry.plan.request import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Launched:
+    """The first process of a plan, and our end of the conversation with all of them."""
+
+    __slots__ = ("conversation", "pid", "pidfd", "plan", "start_time")
+
+    def __init__(self, plan: Plan, pid: int, conversation: Conversation) -> None:
+        self.plan = plan
+        self.pid = pid
+        self.start_time = process.start_time(pid)
+        self.pidfd = process.child_pidfd(pid)
+        self.conversation = conversation
+
+    @property
+    def item(self) -> "dict[str, Any]":
+        return process_item(self.pid, self.start_time)
+
+    def close(self) -> None:
+        """End the conversation, and with it whatever still listens; reap the first process."""
+        self.conversation.close()
+        process.wait_exit(self.pidfd)
+        posix.close(self.pidfd)
+
+
+def process_item(pid: int, start_time: int) -> "dict[str, Any]":
+    """The journal's item for a process."""
+    return {"kind": "process", "pid": pid, "start": start_time}
+
+
+def launch(plan: Plan, r: Request, fds: "dict[int, int]", *, what: str, limit_s: int) -> Launched:
+    """Spawn skerry-init on the plan; it waits for the first GO.
+
+    Shape   `fds` is {number there: fd here} for all but plan and conversation.
+    Errors  KernelError; EngineError where skerry-init is not installed.
+    """
+    program = _sealed_init()
+    plan_fd = ours = theirs = None
+    try:
+        plan_fd = memfd("skerry-plan", encode(plan))
+        ours, theirs = pair()
+        mapping = {**fds, r.plan_fd: plan_fd, r.conversation_fd: theirs.fileno()}
+        pid = process.spawn(program, ["skerry-init", str(r.plan_fd)], {}, mapping)
+        return Launched(plan, pid, Conversation(ours, what, limit_s))
+    except BaseException:
+        if ours is not None:
+            ours.close()
+        raise
+    finally:
+        posix.close(program)
+        if plan_fd is not None:
+            posix.close(plan_fd)
+        if theirs is not None:
+            theirs.close()
+
+
+def _sealed_init() -> int:
+    """A copy of skerry-init that not even root of a container can change."""
+    path = paths.init_path()
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise EngineError(f"cannot open {path}: skerry-init is not built; run make") from error
+    try:
+        content = read_all(fd)
+    finally:
+        posix.close(fd)
+    try:
+        return memfd("skerry-init", content, executable=True)
+    except KernelError as error:
+        if error.errno != 13:  # EACCES
+            raise
+        raise EngineError(
+            "cannot execute skerry-init from memory: EACCES",
+            hint="the sysctl vm.memfd_noexec is 2, or a security module forbids it",
+        ) from error

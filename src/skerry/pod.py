@@ -1,0 +1,108 @@
+"""Pods: which sandbox, which host and which network namespace a new container belongs to.
+
+Runs in: create, run (hot).   Imports: errors, spec.annotations, state.store.
+Source:  docs/lifecycle.md B, 37-40; the seed's rules for hosts and sandboxes.
+Never:   changes the store; a refusal here leaves nothing behind.
+"""
+
+from skerry.errors import Error, NoSuchKey
+from skerry.spec import annotations as read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from skerry.log import Log
+    from skerry.state.store import Store
+
+
+class Place:
+    """Where a container goes: ids of its sandbox and host ("" without one)."""
+
+    __slots__ = ("host_id", "is_host", "is_sandbox", "isolation", "sandbox_id")
+
+    def __init__(self) -> None:
+        self.sandbox_id = ""
+        self.is_sandbox = False
+        self.host_id = ""
+        self.is_host = False
+        self.isolation = "process"
+
+
+def find_place(
+    store: "Store", id: str, spec: "dict[str, Any]", *, isolation: str, host: str
+) -> Place:
+    """Apply the rules of sandbox and host.
+
+    Errors  Error with the seed's words; NotFound for a sandbox or host that is not there.
+    """
+    annotations = spec.get("annotations") or {}
+    place = Place()
+    place.isolation = read.isolation(annotations, spec, isolation)
+    kind, sandbox_id = read.sandbox(annotations)
+    if kind == "sandbox":
+        if sandbox_id != id:
+            raise Error("sandbox ID must match ID")
+        place.sandbox_id = id
+        place.is_sandbox = True
+    elif kind == "container":
+        place.sandbox_id = sandbox_id
+        host = _member_host(store, id, sandbox_id, place.isolation, host)
+    if host:
+        record = _record(store, host)
+        if not record.get("IsHost"):
+            raise Error(f"host container {host} is not a VM host")
+        place.host_id = host
+        place.isolation = "vm"
+    elif place.isolation == "vm":
+        place.host_id = id
+        place.is_host = True
+    return place
+
+
+def _member_host(store: "Store", id: str, sandbox_id: str, isolation: str, host: str) -> str:
+    """A member lives where its sandbox does, whatever its own spec says."""
+    sandbox = _record(store, sandbox_id)
+    if sandbox.get("SandboxID") != sandbox_id:
+        raise Error(f"container {sandbox_id} is not a sandbox")
+    sandbox_host: str = sandbox.get("HostID") or ""
+    if host and not sandbox_host:
+        raise Error(
+            f"sandbox container {sandbox_id} is not running in a VM host, but host {host} was specified"
+        )
+    if host and host != sandbox_host:
+        raise Error(
+            f"sandbox container {sandbox_id} has a different host {sandbox_host} "
+            f"from the requested host {host}"
+        )
+    if isolation == "vm" and not sandbox_host:
+        raise Error(f"container {id} is not a VM isolated sandbox")
+    return sandbox_host
+
+
+def share_network(
+    store: "Store", spec: "dict[str, Any]", network_from: str, log: "Log"
+) -> "dict[str, Any]":
+    """The spec with the network namespace of another container, if that is asked for.
+
+    Errors  NotFound for an unknown container.
+    """
+    source = network_from or (spec.get("annotations") or {}).get(read.NETWORK_FROM) or ""
+    if not source:
+        return spec
+    try:
+        path = store.get(source, "netns")
+    except NoSuchKey:
+        log.warning(
+            f"container {source} has no network namespace of its own: the spec's setting applies"
+        )
+        return spec
+    linux = dict(spec.get("linux") or {})
+    others = [entry for entry in linux.get("namespaces") or () if entry["type"] != "network"]
+    linux["namespaces"] = [*others, {"type": "network", "path": path}]
+    return {**spec, "linux": linux}
+
+
+def _record(store: "Store", id: str) -> "dict[str, Any]":
+    record = store.get(id, "state")
+    return record if type(record) is dict else {}
