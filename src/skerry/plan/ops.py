@@ -241,7 +241,7 @@ CALLS = {
         "close",
     ),
     "PARK": ("rt_sigprocmask", "rt_sigtimedwait", "waitid"),
-    "WAIT": ("waitid",),
+    "WAIT": ("wait4",),
 }
 CALLS_OF_START = ("statx", "mmap", "fcntl")
 CALLS_OF_END = ("write", "exit_group")
