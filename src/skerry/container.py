@@ -10,7 +10,7 @@ Exports `Container`, `Process`, `open_store`. Making one is in creation.py, taki
 
 from skerry import paths
 from skerry.engine import engine_class
-from skerry.errors import Error, NoSuchKey, NotFound
+from skerry.errors import DamagedKey, Error, NoSuchKey, NotFound
 from skerry.linux import process
 from skerry.log import SILENT
 from skerry.state import status as words
@@ -107,15 +107,15 @@ class Container:
         Errors  NotFound; NoSuchKey where only a part of it is there (delete can remove that).
         """
         record = store.get(id, "state")
-        if type(record) is not dict:
-            raise Error(f"cannot read state 'state' of ID '{id}': it is not an object")
+        if type(record) is not dict or not {"ID", "Bundle", "Rootfs", "Created"} <= record.keys():
+            raise DamagedKey(id, "state", "not the record of a container")
         return cls(store, id, record, log)
 
     def spec(self) -> "dict[str, Any]":
         """The spec as it was at create."""
         spec = self.store.get(self.id, "spec")
         if type(spec) is not dict:
-            raise Error(f"cannot read state 'spec' of ID '{self.id}': it is not an object")
+            raise DamagedKey(self.id, "spec", "not an object")
         return spec
 
     # what it is
@@ -349,19 +349,17 @@ def delete(store: Store, id: str, *, force: bool = False, log: "Log" = SILENT) -
     from skerry.deletion import remove_remains
 
     try:
-        container = Container.load(store, id, log=log)
-    except NotFound:
-        if force:
-            return
-        raise
-    except Error:
-        # A creator that died in its first step, or a damaged file: the journal still counts.
-        if force:
-            remove_remains(store, id)
-            return
-        raise
-    try:
-        container.delete(force=force)
+        try:
+            Container.load(store, id, log=log).delete(force=force)
+        except NoSuchKey:
+            remove_remains(store, id, log)  # its creator died in its first step
+            if not force:
+                raise
+        except DamagedKey as error:
+            if not force:
+                raise
+            log.warning(str(error))
+            remove_remains(store, id, log)
     except NotFound:
         if not force:
             raise

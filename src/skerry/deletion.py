@@ -16,6 +16,7 @@ from skerry.state import status as words
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skerry.container import Container
+    from skerry.log import Log
     from skerry.state.store import Store
 
 _SIGKILL = 9
@@ -49,14 +50,13 @@ def forget(container: "Container") -> None:
         posix.close(lock)
 
 
-def remove_remains(store: "Store", id: str) -> None:
-    """An id without a readable record: whatever its journal lists, and the id itself."""
+def remove_remains(store: "Store", id: str, log: "Log") -> None:
+    """An id whose record is missing or damaged: all that can still be known of it, and the id itself."""
     from skerry.engine import engine_class
-    from skerry.log import SILENT
 
     lock = store.lock(id)
     try:
-        engine_class("process")(store, id, SILENT).release()
+        engine_class("process")(store, id, log).release_remains()
         store.remove(id)
     finally:
         posix.close(lock)

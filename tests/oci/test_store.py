@@ -161,11 +161,11 @@ def test_after_a_reboot_every_id_is_gone(box: Box) -> None:
 @pytest.mark.skerry_only("lifecycle 114")
 def test_id_without_a_state(box: Box) -> None:
     for force, code in ((True, 0), (False, 1)):
-        id = box.new_id()
-        (box.runtime.root / id).mkdir(mode=0o700)
+        container = box.create(fresh_spec())
+        key(container, "state").unlink()
         flags = ("--force",) if force else ()
-        assert box.runtime.call("delete", *flags, id).code == code
-        assert not (box.runtime.root / id).exists()
+        assert container.verb("delete", *flags).code == code
+        assert not (box.runtime.root / container.id).exists()
 
 
 @pytest.mark.skerry_only("lifecycle 15: the keys of a process-isolated container")

@@ -8,7 +8,15 @@ Never:   writes keys other than `resources`; the core does.
 import posix
 
 from skerry import timeouts
-from skerry.errors import EngineError, Error, KernelError, NoSuchKey, ReleaseError, StateError
+from skerry.errors import (
+    DamagedKey,
+    EngineError,
+    Error,
+    KernelError,
+    NoSuchKey,
+    ReleaseError,
+    StateError,
+)
 from skerry.linux import process
 from skerry.native import gate
 from skerry.state import status as words
@@ -126,7 +134,7 @@ class NativeEngine:
         Errors  StateError if it has ended.
         Owns    the caller closes the pidfd.
         """
-        found = self._recorded("pid")
+        found = self._recorded("pid") or self._recorded("shim")
         pidfd = process.open_pidfd(*found) if found else None
         if found is None or pidfd is None:
             raise StateError(
@@ -220,6 +228,8 @@ class NativeEngine:
         Errors  ReleaseError with every cause; what failed stays on record for another try.
         """
         journal = Journal.load(self._store, self._id)
+        if not journal.of("cgroup") and self._recorded("shim"):
+            raise DamagedKey(self._id, "resources", "no cgroup is on record")
         causes = []
         for item in reversed(journal.items[:]):
             try:
@@ -232,6 +242,39 @@ class NativeEngine:
             # What is gone can be released again without harm, so one write at the end is enough.
             journal.save()
             raise ReleaseError(causes)
+
+    def release_remains(self) -> None:
+        """Release what can still be found where the journal or another key is missing or damaged.
+
+        Errors  as `release`, for what was found.
+        """
+        for key in ("pid", "shim"):
+            try:
+                found = self._recorded(key)
+            except DamagedKey as error:
+                self._log.warning(str(error))
+            else:
+                if found is not None:
+                    _release_process({"pid": found[0], "start": found[1]})
+        try:
+            self.release()
+        except DamagedKey as error:
+            self._log.warning(str(error))
+        self._release_cgroup_by_spec()
+
+    def _release_cgroup_by_spec(self) -> None:
+        """Where the spec says that the cgroup is; what is there by the container's name is the container's."""
+        from skerry.native.cgroup.tree import open_cgroup, read_layout
+
+        try:
+            spec = self._store.get(self._id, "spec")
+        except (NoSuchKey, DamagedKey) as error:
+            self._log.debug(str(error))
+            return
+        linux = spec.get("linux") or {} if type(spec) is dict else {}
+        cgroup = open_cgroup(read_layout(), linux.get("cgroupsPath") or "", self._id)
+        cgroup.made[:] = cgroup.leaves
+        _empty(cgroup)
 
     def _is_frozen(self) -> bool:
         try:
@@ -301,7 +344,10 @@ def _release_process(item: "dict[str, Any]") -> None:
 def _release_cgroup(item: "dict[str, Any]") -> None:
     from skerry.native.cgroup.tree import from_record
 
-    cgroup = from_record(item.get("cgroup") or {})
+    _empty(from_record(item.get("cgroup") or {}))
+
+
+def _empty(cgroup: "Cgroup") -> None:
     if cgroup.processes():
         cgroup.kill(_SIGKILL)
     cgroup.remove()

@@ -22,6 +22,7 @@ import posix
 
 from skerry.errors import (
     AlreadyExists,
+    DamagedKey,
     Error,
     KernelError,
     NoSuchKey,
@@ -155,7 +156,7 @@ class Store:
         try:
             return loads(data)
         except SpecError as error:
-            raise _unreadable(id, key, error.rule) from error
+            raise DamagedKey(id, key, error.rule) from error
 
     def clear(self, id: str, key: str) -> None:
         """Take a key away.
@@ -362,10 +363,6 @@ def _checked(key: str) -> str:
     raise Error(f"invalid key '{key}'")
 
 
-def _unreadable(id: str, key: str, cause: str) -> Error:
-    return Error(f"cannot read state '{key}' of ID '{id}': {cause}")
-
-
 def _read_key(directory_fd: int, id: str, key: str) -> bytes:
     try:
         fd = posix.open(key, files.OPEN_FILE, dir_fd=directory_fd)
@@ -373,13 +370,15 @@ def _read_key(directory_fd: int, id: str, key: str) -> bytes:
         raise NoSuchKey(id, key) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
-            raise _unreadable(id, key, "not a regular file") from None
+            raise DamagedKey(id, key, "not a regular file") from None
         raise KernelError("read", f"state '{key}' of ID '{id}'", error.errno or 0) from error
     try:
         status = posix.fstat(fd)
         if status.st_mode & _S_IFMT != _S_IFREG:
-            raise _unreadable(id, key, "not a regular file")
-        files.check_owner(status, f"state '{key}' of ID '{id}'")
+            raise DamagedKey(id, key, "not a regular file")
+        cause = files.foreign(status)
+        if cause:
+            raise DamagedKey(id, key, cause)
         # Files are replaced and never changed, so the size holds.
         return posix.read(fd, status.st_size)
     except OSError as error:
