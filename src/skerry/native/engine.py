@@ -298,6 +298,7 @@ def plan_of(bundle: str) -> "Plan":
     Errors  as create.
     """
     from skerry import paths
+    from skerry.engine import Options
     from skerry.log import SILENT
     from skerry.native.create import Creation
     from skerry.spec.load import load_bundle
