@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support import host
@@ -191,5 +192,5 @@ def test_pidfd_socket(box: Box) -> None:
     fds = array.array("i")
     for _, _, data in control:
         fds.frombytes(data)
-    assert host.fields(open(f"/proc/self/fdinfo/{fds[0]}").read())["Pid"] == str(container.pid)
+    assert host.fields(Path(f"/proc/self/fdinfo/{fds[0]}").read_text())["Pid"] == str(container.pid)
     os.close(fds[0])

@@ -390,9 +390,12 @@ def test_no_interpreter_in_the_container(box: Box) -> None:
 
 @pytest.mark.skerry_only("V34: path sockets only")
 def test_no_abstract_sockets(box: Box) -> None:
-    before = Path("/proc/net/unix").read_text().count(" @")
     box.create(fresh_spec())
-    assert Path("/proc/net/unix").read_text().count(" @") <= before
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    abstract = {row[6] for row in rows if len(row) > 7 and row[7].startswith("@")}
+    for pid in host.descendants():
+        held = {os.readlink(fd).strip("socket:[]") for fd in Path(f"/proc/{pid}/fd").iterdir()}
+        assert not held & abstract
 
 
 def test_helpers_of_the_image_never_run(box: Box) -> None:

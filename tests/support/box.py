@@ -142,7 +142,7 @@ class Box:
     def refuses(self, spec: object, *texts: str, **how: object) -> Result:
         """Insist that create fails with 1, says these texts, and leaves nothing."""
         result = self.try_create(spec, **how).failed().says(*texts)  # type: ignore[arg-type]
-        assert self.leftovers() == [], result
+        assert leaks.settle(self.leftovers) == [], result
         return result
 
     def leftovers(self) -> list[str]:
