@@ -57,11 +57,12 @@ def remove_parents(left: set[str]) -> set[str]:
     parents of a container's cgroup, and leaves them.
     """
     parents = {path for path in left if "/libpod-" not in path}
-    if RUNTIME.name != "skerry":
-        for path in sorted(parents, reverse=True):
-            os.rmdir(path)
-        return left - parents
-    return left
+    if RUNTIME.name == "skerry":
+        # podman itself keeps the parent of all, and conmon's own.
+        parents = {path for path in parents if path.endswith(("/libpod_parent", "/conmon"))}
+    for path in sorted(parents, reverse=True):
+        os.rmdir(path)
+    return left - parents
 
 
 def wait_for_nothing(question) -> None:

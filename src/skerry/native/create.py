@@ -9,6 +9,7 @@ import posix
 
 from skerry import paths, timeouts
 from skerry.engine import Options
+from skerry.errors import Error
 from skerry.hooks import run_host_hooks
 from skerry.linux import caps
 from skerry.native import facts, gate
@@ -73,6 +74,7 @@ class Creation:
         r.sources = facts.bind_sources(spec, r.bundle)
         facts.check_namespaces(r)
         facts.cgroup_mounts(r, self._layout, self.cgroup)
+        self.cgroup.refuse_busy()
         for warning in self.cgroup.check(self._resources):
             self._log.warning(warning)
         r.device_program = self.cgroup.device_program(self._resources) or b""
@@ -119,7 +121,7 @@ class Creation:
         born_inside = self.cgroup.kind == "v2"
         if born_inside:
             journal.add(item)
-            self.cgroup.create()
+            self._make_cgroup(journal, item)
         launched = self._launch()
         late = not born_inside and not self._attach_first()
         self.dialogue = dialogue = Dialogue(
@@ -135,7 +137,7 @@ class Creation:
             else:
                 # The first process waits for our word, so it may as well take its trees meanwhile.
                 journal.add(item, launched.item)
-                self.cgroup.create()
+                self._make_cgroup(journal, item)
                 if not late:
                     self.cgroup.attach(launched.pid)
             dialogue.run()
@@ -143,6 +145,16 @@ class Creation:
             dialogue.abort()
             raise
         return dialogue
+
+    def _make_cgroup(self, journal: Journal, item: "dict[str, Any]") -> None:
+        """What turns out to be another's must not be on record: release would kill what is in it."""
+        try:
+            self.cgroup.create()
+        except Error:
+            self.cgroup.abandon()
+            journal.items.remove(item)
+            journal.save()
+            raise
 
     def _launch(self) -> Launched:
         """Start skerry-init on the plan, with the gate and (v2) the cgroup's directory."""

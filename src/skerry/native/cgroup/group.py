@@ -71,7 +71,7 @@ class Cgroup:
 
         Errors  EngineError if in use by others or frozen; KernelError. `remove` undoes a part.
         """
-        self._refuse_busy()
+        self.refuse_busy()
         leaves = self.leaves
         for path in self.made[:]:
             if not self._make(path) and path in leaves:
@@ -100,7 +100,13 @@ class Cgroup:
             self.made.remove(above)
         return cgroupfs.make(path)
 
-    def _refuse_busy(self) -> None:
+    def abandon(self) -> None:
+        """After a `create` that failed: take back the empty directories, touch no process."""
+        for path in reversed(self.made):
+            cgroupfs.remove(path)
+
+    def refuse_busy(self) -> None:
+        """Errors  EngineError if others are in the cgroup, or it is frozen."""
         old = [path for path in self.leaves if path not in self.made]
         pids = {
             pid for leaf in old for path in cgroupfs.subtree(leaf) for pid in cgroupfs.members(path)

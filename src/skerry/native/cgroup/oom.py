@@ -65,8 +65,11 @@ class OomWatch:
         return self._epoll.fileno() if self._epoll else self._fd
 
     def happened(self) -> bool:
-        """Take the notice; say whether the OOM killer struck since. False too when the cgroup was
-        removed."""
+        """Take the notice; say whether memory ran out since. False when the cgroup was removed, which
+        also tells.
+
+        v1 tells before the killer has chosen, so its counter may still be what it was.
+        """
         try:
             if self._epoll:
                 posix.pread(self._fd, 4096, 0)
@@ -75,6 +78,8 @@ class OomWatch:
         except OSError:
             # nothing to take (EAGAIN), or the cgroup is gone (ENODEV)
             return False
+        if not self._epoll:
+            return cgroupfs.is_directory(self._group.paths["memory"])
         before, self._seen = self._seen, kills(self._group)
         return self._seen > before
 
