@@ -48,7 +48,7 @@ def find_place(
     elif kind == "container":
         place.sandbox_id = sandbox_id
         sandbox = _sandbox(store, sandbox_id, annotations)
-        host = _member_host(id, sandbox_id, sandbox, place.isolation, host)
+        host = _member_host(sandbox_id, sandbox, place.isolation, host)
     if host:
         record = _record(store, host)
         if not record.get("IsHost"):
@@ -74,9 +74,7 @@ def _sandbox(store: "Store", sandbox_id: str, annotations: "dict[str, str]") -> 
     return record
 
 
-def _member_host(
-    id: str, sandbox_id: str, sandbox: "dict[str, Any]", isolation: str, host: str
-) -> str:
+def _member_host(sandbox_id: str, sandbox: "dict[str, Any]", isolation: str, host: str) -> str:
     """A member lives where its sandbox does, whatever its own spec says."""
     sandbox_host: str = sandbox.get("HostID") or ""
     if host and not sandbox_host:
@@ -89,7 +87,7 @@ def _member_host(
             f"from the requested host {host}"
         )
     if isolation == "vm" and not sandbox_host:
-        raise Error(f"container {id} is not a VM isolated sandbox")
+        raise Error(f"container {sandbox_id} is not a VM isolated sandbox")
     return sandbox_host
 
 
