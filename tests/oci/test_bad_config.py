@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 from support.box import Box
-from support.spec import add_mount, drop_mount, drop_namespace, fresh_spec, namespace, user_namespace
+from support.spec import (
+    add_mount,
+    drop_mount,
+    drop_namespace,
+    fresh_spec,
+    namespace,
+    user_namespace,
+)
 
 Change = Callable[[dict], object]
 DELETE = object()
