@@ -1,12 +1,14 @@
 """Pods: which sandbox, which host and which network namespace a new container belongs to.
 
-Runs in: create, run (hot).   Imports: errors, spec.annotations, state.store.
+Runs in: create, run (hot).   Imports: errors, linux.process, spec.annotations, state.
 Source:  docs/lifecycle.md B, 37-40; the seed's rules for hosts and sandboxes.
 Never:   changes the store; a refusal here leaves nothing behind.
 """
 
 from skerry.errors import Error, NoSuchKey
+from skerry.linux import process
 from skerry.spec import annotations as read
+from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def share_network(
 ) -> "dict[str, Any]":
     """The spec with the network namespace of another container, if that is asked for.
 
-    Errors  NotFound for an unknown container.
+    Errors  NotFound for an unknown container; Error where the namespace went with its init.
     """
     source = network_from or (spec.get("annotations") or {}).get(read.NETWORK_FROM) or ""
     if not source:
@@ -108,10 +110,24 @@ def share_network(
             f"container {source} has no network namespace of its own: the spec's setting applies"
         )
         return spec
+    _check_alive(store, source, path)
     linux = dict(spec.get("linux") or {})
     others = [entry for entry in linux.get("namespaces") or () if entry["type"] != "network"]
     linux["namespaces"] = [*others, {"type": "network", "path": path}]
     return {**spec, "linux": linux}
+
+
+def _check_alive(store: "Store", id: str, path: str) -> None:
+    """A namespace without a file is found through a process: through init or a holder, not through who has their
+    pid by now."""
+    keepers = Journal.load(store, id).of("holder")
+    try:
+        keepers.append(store.get(id, "pid"))
+    except NoSuchKey:
+        pass
+    for keeper in keepers:
+        if path == f"/proc/{keeper['pid']}/ns/net" and not process.is_alive(keeper["pid"], keeper["start"]):
+            raise Error(f"cannot share the network of container {id}: its init has ended")
 
 
 def _record(store: "Store", id: str) -> "dict[str, Any]":
