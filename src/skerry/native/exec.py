@@ -63,7 +63,7 @@ class Execution:
         facts.check_capabilities(r)
         r.limits = facts.limits(process)
         r.cgroup_version = 2 if cgroup.kind == "v2" else 1
-        r.join, r.join_user = facts.own_namespaces_mask(init_pid)
+        r.join, r.join_user = facts.own_namespaces_mask(init_pid, init_pidfd)
         self.request = r
         self.plan = recipe.build(r)
         self.dialogue: Dialogue | None = None

@@ -9,8 +9,8 @@ import errno
 import fcntl
 import posix
 
-from skerry.errors import Error, SpecError, errno_text
-from skerry.linux import abi, caps
+from skerry.errors import Error, InitError, SpecError, errno_text
+from skerry.linux import abi, caps, process
 from skerry.plan import namespaces
 from skerry.plan.request import Request
 
@@ -154,8 +154,11 @@ def cgroup_mounts(r: Request, layout: "Layout", cgroup: "Cgroup") -> None:
         r.cgroup_mounts.append((base, cgroup.paths[names[0]], ",".join(names)))
 
 
-def own_namespaces_mask(pid: int) -> "tuple[int, bool]":
-    """(CLONE_* mask of the namespaces of `pid` that are not ours, whether `user` is among them)."""
+def own_namespaces_mask(pid: int, pidfd: int) -> "tuple[int, bool]":
+    """(CLONE_* mask of the namespaces of `pid` that are not ours, whether `user` is among them).
+
+    Errors  InitError if it has ended: what a dead process has no namespaces of would be run in the host's.
+    """
     mask = 0
     for kind, flag in namespaces.FLAGS.items():
         name = namespaces.file_name(kind)
@@ -163,9 +166,11 @@ def own_namespaces_mask(pid: int) -> "tuple[int, bool]":
             theirs = posix.stat(f"/proc/{pid}/ns/{name}")
             ours = posix.stat(f"/proc/self/ns/{name}")
         except OSError:
-            continue  # the kernel has no such namespace, or the process is gone: setns will say
+            continue  # the kernel has no such namespace, or the process is gone
         if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
             mask |= flag
+    if process.has_ended(pidfd):
+        raise InitError("cannot join the container's namespaces: its init has ended", errno=errno.ESRCH)
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 

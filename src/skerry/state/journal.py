@@ -1,6 +1,6 @@
 """The journal of a container: what was acquired for it, written down before it was made.
 
-Runs in: create, delete (hot); no system calls of its own.   Imports: state.store.
+Runs in: create, delete (hot); no system calls of its own.   Imports: errors, state.keys.
 Source:  docs/lifecycle.md 118-120.
 Never:   acquires or releases anything; engines do, item by item.
 
@@ -9,6 +9,7 @@ of acquisition, and each change is one atomic write of the key `resources`.
 """
 
 from skerry.errors import NoSuchKey
+from skerry.state.keys import unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,14 +32,14 @@ class Journal:
 
     @classmethod
     def load(cls, store: "Store", id: str) -> "Journal":
-        """Errors  NotFound; Error where the key is damaged."""
+        """Errors  NotFound; Damaged."""
         try:
             items = store.get(id, KEY)
         except NoSuchKey:
-            items = []
-        if type(items) is not list:
-            items = []
-        return cls(store, id, [item for item in items if type(item) is dict])
+            return cls(store, id, [])
+        if type(items) is not list or not all(type(item) is dict for item in items):
+            raise unreadable(id, KEY, "it is not a list of items")
+        return cls(store, id, items)
 
     def add(self, *items: "dict[str, Any]") -> None:
         """Write down what is about to be acquired."""
