@@ -1,12 +1,14 @@
 """Pods: which sandbox, which host and which network namespace a new container belongs to.
 
-Runs in: create, run (hot).   Imports: errors, spec.annotations, state.store.
+Runs in: create, run (hot).   Imports: errors, linux.process, spec.annotations, state.
 Source:  docs/lifecycle.md B, 37-40; the seed's rules for hosts and sandboxes.
 Never:   changes the store; a refusal here leaves nothing behind.
 """
 
 from skerry.errors import Error, NoSuchKey
+from skerry.linux import process
 from skerry.spec import annotations as read
+from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def find_place(
     elif kind == "container":
         place.sandbox_id = sandbox_id
         sandbox = _sandbox(store, sandbox_id, annotations)
-        host = _member_host(id, sandbox_id, sandbox, place.isolation, host)
+        host = _member_host(sandbox_id, sandbox, place.isolation, host)
     if host:
         record = _record(store, host)
         if not record.get("IsHost"):
@@ -74,9 +76,7 @@ def _sandbox(store: "Store", sandbox_id: str, annotations: "dict[str, str]") -> 
     return record
 
 
-def _member_host(
-    id: str, sandbox_id: str, sandbox: "dict[str, Any]", isolation: str, host: str
-) -> str:
+def _member_host(sandbox_id: str, sandbox: "dict[str, Any]", isolation: str, host: str) -> str:
     """A member lives where its sandbox does, whatever its own spec says."""
     sandbox_host: str = sandbox.get("HostID") or ""
     if host and not sandbox_host:
@@ -89,7 +89,7 @@ def _member_host(
             f"from the requested host {host}"
         )
     if isolation == "vm" and not sandbox_host:
-        raise Error(f"container {id} is not a VM isolated sandbox")
+        raise Error(f"container {sandbox_id} is not a VM isolated sandbox")
     return sandbox_host
 
 
@@ -98,7 +98,7 @@ def share_network(
 ) -> "dict[str, Any]":
     """The spec with the network namespace of another container, if that is asked for.
 
-    Errors  NotFound for an unknown container.
+    Errors  NotFound for an unknown container; Error where the namespace went with its init.
     """
     source = network_from or (spec.get("annotations") or {}).get(read.NETWORK_FROM) or ""
     if not source:
@@ -110,10 +110,24 @@ def share_network(
             f"container {source} has no network namespace of its own: the spec's setting applies"
         )
         return spec
+    _check_alive(store, source, path)
     linux = dict(spec.get("linux") or {})
     others = [entry for entry in linux.get("namespaces") or () if entry["type"] != "network"]
     linux["namespaces"] = [*others, {"type": "network", "path": path}]
     return {**spec, "linux": linux}
+
+
+def _check_alive(store: "Store", id: str, path: str) -> None:
+    """A namespace without a file is found through a process: through init or a holder, not through who has their
+    pid by now."""
+    keepers = Journal.load(store, id).of("holder")
+    try:
+        keepers.append(store.get(id, "pid"))
+    except NoSuchKey:
+        pass
+    for keeper in keepers:
+        if path == f"/proc/{keeper['pid']}/ns/net" and not process.is_alive(keeper["pid"], keeper["start"]):
+            raise Error(f"cannot share the network of container {id}: its init has ended")
 
 
 def _record(store: "Store", id: str) -> "dict[str, Any]":

@@ -12,10 +12,10 @@ from podman_driver import IMAGE, Podman
 
 def cgroups(ids: set[str]) -> set[str]:
     """The cgroups of these containers and pods, and of no others: podman may be in use besides."""
-    found = subprocess.check_output(
-        ["find", "/sys/fs/cgroup", "-type", "d", "-path", "*libpod_parent/*"], text=True
-    )
-    return {path for path in found.splitlines() if any(id in path for id in ids)}
+    # Not find(1), which fails when somebody removes a directory under it.
+    walk = os.walk("/sys/fs/cgroup")
+    found = [f"{top}/{name}" for top, names, _ in walk if "libpod_parent" in top for name in names]
+    return {path for path in found if any(id in path for id in ids)}
 
 
 def processes_of(top: Path) -> list[str]:

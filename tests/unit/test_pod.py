@@ -48,7 +48,7 @@ def test_member_of_a_vm_follows_its_sandbox():
         ("container", "member", {}, "container member is not a sandbox"),
         ("container", "vm", {"host": "x"}, "different host vm from the requested host x"),
         ("container", "sandbox", {"host": "vm"}, "is not running in a VM host, but host vm"),
-        ("container", "sandbox", {"isolation": "vm"}, "container new is not a VM isolated sandbox"),
+        ("container", "sandbox", {"isolation": "vm"}, "container sandbox is not a VM isolated sandbox"),
     ],
 )
 def test_refusals(kind, sandbox_id, options, words):

@@ -90,7 +90,8 @@ class Creation:
         r.new_keyring = options.new_keyring
         r.kcore = facts.kcore()
         for name, status in (("createContainer", "creating"), ("startContainer", "created")):
-            if (spec.get("hooks") or {}).get(name):
+            # Without a process nothing comes after the startContainer hooks, so they do not run.
+            if (spec.get("hooks") or {}).get(name) and (r.process or name != "startContainer"):
                 r.hook_states[name] = template(self.state(status, 0))
         return r
 

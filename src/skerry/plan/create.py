@@ -197,8 +197,7 @@ def _hold(p: Plan, r: Request) -> None:
     begin.block_signals(p)
     _ready(p)
     begin.wait_for(p, "being on record")
-    pipe = _gate(p, r, signals)
+    _gate(p, r, signals)
     p.step("hold the namespaces")
-    p.call("close", r.gate_fd)  # the gate no longer stands: the sandbox runs
-    p.call("close", pipe)
+    p.call("CLOSE", 0)  # the gate first, for it has the lower number: who reads the pipe's end finds it opened
     p.call("PARK")
