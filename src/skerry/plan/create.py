@@ -23,6 +23,7 @@ from skerry.plan import (
     ops,
     program,
     rootfs,
+    scheduling,
 )
 from skerry.plan.build import Data, Plan, Reg
 from skerry.plan.request import Request
@@ -139,6 +140,7 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     rootfs.make_readonly(p, r, root)
     if proc is not None:
         masks.set_apparmor(p, r, proc)
+    scheduling.use_every_cpu(p)  # the limits were set before the hooks ran
     signals = _close_others(p, r)
     path = program.become_user(p, r, what)
     _ready(p)
