@@ -110,7 +110,7 @@ def share_network(
             f"container {source} has no network namespace of its own: the spec's setting applies"
         )
         return spec
-    _check_alive(store, source, path)
+    _check_alive(store, source, str(path))
     linux = dict(spec.get("linux") or {})
     others = [entry for entry in linux.get("namespaces") or () if entry["type"] != "network"]
     linux["namespaces"] = [*others, {"type": "network", "path": path}]
@@ -122,7 +122,9 @@ def _check_alive(store: "Store", id: str, path: str) -> None:
     pid by now."""
     keepers = Journal.load(store, id).of("holder")
     try:
-        keepers.append(store.get(id, "pid"))
+        init = store.get(id, "pid")
+        if isinstance(init, dict):
+            keepers.append(init)
     except NoSuchKey:
         pass
     for keeper in keepers:
