@@ -47,7 +47,8 @@ def find_place(
         place.is_sandbox = True
     elif kind == "container":
         place.sandbox_id = sandbox_id
-        host = _member_host(store, id, sandbox_id, place.isolation, host)
+        sandbox = _sandbox(store, sandbox_id, annotations)
+        host = _member_host(id, sandbox_id, sandbox, place.isolation, host)
     if host:
         record = _record(store, host)
         if not record.get("IsHost"):
@@ -60,11 +61,23 @@ def find_place(
     return place
 
 
-def _member_host(store: "Store", id: str, sandbox_id: str, isolation: str, host: str) -> str:
-    """A member lives where its sandbox does, whatever its own spec says."""
-    sandbox = _record(store, sandbox_id)
-    if sandbox.get("SandboxID") != sandbox_id:
+def _sandbox(store: "Store", sandbox_id: str, annotations: "dict[str, str]") -> "dict[str, Any]":
+    """The record of a member's sandbox.
+
+    podman annotates the members of a pod and names its infra container in them, but leaves that one
+    without any: there a standalone container is a sandbox (docs/decisions/0005).
+    """
+    record = _record(store, sandbox_id)
+    of_podman = annotations.get("io.container.manager") == "libpod" and not record.get("SandboxID")
+    if record.get("SandboxID") != sandbox_id and not of_podman:
         raise Error(f"container {sandbox_id} is not a sandbox")
+    return record
+
+
+def _member_host(
+    id: str, sandbox_id: str, sandbox: "dict[str, Any]", isolation: str, host: str
+) -> str:
+    """A member lives where its sandbox does, whatever its own spec says."""
     sandbox_host: str = sandbox.get("HostID") or ""
     if host and not sandbox_host:
         raise Error(

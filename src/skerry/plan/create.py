@@ -199,5 +199,6 @@ def _hold(p: Plan, r: Request) -> None:
     begin.wait_for(p, "being on record")
     pipe = _gate(p, r, signals)
     p.step("hold the namespaces")
+    p.call("close", r.gate_fd)  # the gate no longer stands: the sandbox runs
     p.call("close", pipe)
     p.call("PARK")
