@@ -170,7 +170,9 @@ def own_namespaces_mask(pid: int, pidfd: int) -> "tuple[int, bool]":
         if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
             mask |= flag
     if process.has_ended(pidfd):
-        raise InitError("cannot join the container's namespaces: its init has ended", errno=errno.ESRCH)
+        raise InitError(
+            "cannot join the container's namespaces: its init has ended", errno=errno.ESRCH
+        )
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 
