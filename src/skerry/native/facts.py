@@ -11,6 +11,7 @@ import posix
 
 from skerry.errors import Error, InitError, SpecError, errno_text
 from skerry.linux import abi, caps, process
+from skerry.linux.fd import is_inheritable
 from skerry.plan import namespaces
 from skerry.plan.request import Request
 
@@ -81,11 +82,14 @@ def stdio_owner(stdio: "tuple[int, int, int]") -> "tuple[int, ...]":
 
 
 def check_preserved(count: int) -> None:
+    """What the caller passes on is inheritable; what we opened on a number it left free is not."""
     for fd in range(3, 3 + count):
         try:
-            fcntl.fcntl(fd, fcntl.F_GETFD)
+            given = is_inheritable(fd)
         except OSError:
-            raise Error(f"cannot preserve fd {fd} (of {count} from 3 on): it is not open") from None
+            given = False
+        if not given:
+            raise Error(f"cannot preserve fd {fd} (of {count} from 3 on): it is not open")
 
 
 def check_namespaces(r: Request) -> None:
