@@ -10,7 +10,7 @@ import time
 
 from skerry import paths
 from skerry.engine import Options
-from skerry.errors import Error, ReleaseError, UsageError
+from skerry.errors import Error, NotFound, UsageError
 from skerry.linux import process
 from skerry.pod import Place, find_place, share_network
 from skerry.spec import annotations
@@ -123,7 +123,15 @@ def write_pid_file(path: str, pid: int) -> None:
     except OSError as error:
         from skerry.errors import KernelError
 
+        _discard(temporary)
         raise KernelError("write", f"pid file {path}", error.errno or 0) from error
+
+
+def _discard(path: str) -> None:
+    try:
+        posix.unlink(path)
+    except OSError:
+        return
 
 
 def rfc3339(nanoseconds: int) -> str:
@@ -253,6 +261,12 @@ def _undo(container: "Container") -> None:
     from skerry.deletion import forget
 
     try:
-        forget(container)
-    except (Error, ReleaseError) as error:
+        try:
+            forget(container)
+        except NotFound:
+            # A forced delete has not waited for us. What was made since is in no journal but ours, unless the id
+            # has been taken again: then the names are another's.
+            if container.id not in container.store.ids():
+                container.engine.release_own()
+    except Error as error:
         container.log.warning(f"cannot undo the create of container {container.id}: {error}")

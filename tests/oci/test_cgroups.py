@@ -3,6 +3,7 @@
 import json
 import os
 import select
+from pathlib import Path
 
 import pytest
 from support import host
@@ -194,7 +195,7 @@ def test_block_io_throttle(box: Box) -> None:
     disks = [name for name in os.listdir("/sys/block") if not name.startswith(("loop", "ram", "zram"))]
     if not disks or "blkio" not in host.cgroup_mounts():
         pytest.skip("no block device, or no blkio controller")
-    major, minor = map(int, open(f"/sys/block/{disks[0]}/dev").read().split(":"))
+    major, minor = map(int, Path(f"/sys/block/{disks[0]}/dev").read_text().split(":"))
     rate = {"major": major, "minor": minor, "rate": 1048576}
     container = box.create(resources(blockIO={"throttleReadBpsDevice": [rate], "throttleWriteIOPSDevice": [rate]}))
     assert knob(container, "blkio", "blkio.throttle.read_bps_device") == f"{major}:{minor} 1048576"

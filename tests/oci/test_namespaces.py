@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support import host
@@ -44,20 +45,26 @@ class Holder:
         self.process.communicate(b"")
 
 
+class Holders:
+    """Makes holders; a test closes them before its own leak check."""
+
+    def __init__(self) -> None:
+        self._made: list[Holder] = []
+
+    def __call__(self, *flags: str) -> Holder:
+        self._made.append(Holder(*flags))
+        return self._made[-1]
+
+    def close(self) -> None:
+        while self._made:
+            self._made.pop().close()
+
+
 @pytest.fixture
-def hold(request: pytest.FixtureRequest) -> Iterator[object]:
-    """Give a function that makes a holder; all are gone before the leak check of the box."""
-    held: list[Holder] = []
-
-    def make(*flags: str) -> Holder:
-        held.append(Holder(*flags))
-        return held[-1]
-
-    make.close = lambda: [h.close() for h in held]  # type: ignore[attr-defined]
-    yield make
-    for holder in held:
-        if holder.process.poll() is None:
-            holder.close()
+def hold() -> Iterator[Holders]:
+    holders = Holders()
+    yield holders
+    holders.close()
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -86,7 +93,7 @@ def test_namespace_of_the_host(box: Box, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "flag"), [("network", "--net"), ("ipc", "--ipc"), ("uts", "--uts"), ("cgroup", "--cgroup")]
 )
-def test_join_by_path(box: Box, hold: type[Holder], kind: str, flag: str) -> None:
+def test_join_by_path(box: Box, hold: Holders, kind: str, flag: str) -> None:
     holder = hold(flag)
     spec = fresh_spec()
     namespace(spec, kind, holder.path(NAMES[kind]))
@@ -96,10 +103,10 @@ def test_join_by_path(box: Box, hold: type[Holder], kind: str, flag: str) -> Non
     assert host.namespaces_of(container.pid)[NAMES[kind]] == host.namespaces_of(holder.pid)[NAMES[kind]]
     container.delete("--force").ok()
     assert host.namespaces_of(holder.pid)[NAMES[kind]]  # lifecycle 39: the holder and its namespace are still there
-    hold.close()  # type: ignore[attr-defined]
+    hold.close()
 
 
-def test_join_pid(box: Box, hold: type[Holder]) -> None:
+def test_join_pid(box: Box, hold: Holders) -> None:
     """decisions 19: proc shows the joined namespace, not the host."""
     holder = hold("--pid", "--fork", "--kill-child")
     spec = shell("cat /proc/1/comm; echo $$; ls -d /proc/[0-9]* | wc -l")
@@ -108,7 +115,7 @@ def test_join_pid(box: Box, hold: type[Holder]) -> None:
     assert lines[0] == "cat"
     assert 1 < int(lines[1]) < 100
     assert int(lines[2]) < 10
-    hold.close()  # type: ignore[attr-defined]
+    hold.close()
 
 
 def test_join_all_of_another_container(box: Box) -> None:
@@ -149,7 +156,7 @@ def test_join_user_with_its_network(box: Box) -> None:
     assert host.namespaces_of(second.pid)["net"] == host.namespaces_of(first.pid)["net"]
 
 
-def test_new_user_namespace_with_a_network_of_the_host(box: Box, hold: type[Holder]) -> None:
+def test_new_user_namespace_with_a_network_of_the_host(box: Box, hold: Holders) -> None:
     """decisions 18: a host-owned network namespace is joined before the user namespace is entered."""
     holder = hold("--net")
     spec = fresh_spec()
@@ -160,16 +167,16 @@ def test_new_user_namespace_with_a_network_of_the_host(box: Box, hold: type[Hold
     container = box.parked(spec)
     assert host.namespaces_of(container.pid)["net"] == host.namespaces_of(holder.pid)["net"]
     container.delete("--force").ok()
-    hold.close()  # type: ignore[attr-defined]
+    hold.close()
 
 
-def test_join_time(box: Box, hold: type[Holder]) -> None:
+def test_join_time(box: Box, hold: Holders) -> None:
     holder = hold("--time", "--boottime", "1000000", "--fork")
     spec = fresh_spec("cut", "-d.", "-f1", "/proc/uptime")
     namespace(spec, "time", holder.path("time"))
-    uptime = float(open("/proc/uptime").read().split()[0])
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
     assert abs(int(box.run(spec).ok().out) - uptime - 1000000) < 60
-    hold.close()  # type: ignore[attr-defined]
+    hold.close()
 
 
 # --- user namespace
@@ -286,20 +293,21 @@ def test_time_offsets(box: Box, clock: str, seconds: int) -> None:
 def test_sysctl(box: Box, key: str, value: str) -> None:
     """Namespaced ones, dots and slashes, and only inside."""
     path = "/proc/sys/" + (key if "/" in key else key.replace(".", "/"))
-    before = open(path).read()
+    before = Path(path).read_text()
     spec = fresh_spec("cat", path)
     spec["linux"]["sysctl"] = {key: value}
     assert box.run(spec).ok().out.split() == value.split()
-    assert open(path).read() == before
+    assert Path(path).read_text() == before
 
 
 def test_sysctl_of_the_hosts_network_is_refused(box: Box) -> None:
     spec = fresh_spec()
     drop_namespace(spec, "network")
     spec["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
-    before = open("/proc/sys/net/ipv4/ip_forward").read()
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward")
+    before = forwarding.read_text()
     box.refuses(spec)
-    assert open("/proc/sys/net/ipv4/ip_forward").read() == before
+    assert forwarding.read_text() == before
 
 
 # --- V57

@@ -62,7 +62,7 @@ class Box:
     """Made anew for each test. `.dir` is scratch space outside of every rootfs."""
 
     def __init__(self, runtime: Runtime, template: Path, work: Path, token: str, number: int) -> None:
-        self.runtime, self._template, self._token, self._number = runtime, template, token, number
+        self.runtime, self._template, self.token, self._number = runtime, template, token, number
         self.dir = work / f"t{number}"
         self.dir.mkdir()
         self.ids: list[str] = []
@@ -71,12 +71,12 @@ class Box:
 
     def new_id(self) -> str:
         """Give an unused id, and remember it for the clean-up."""
-        self.ids.append(f"{self._token}-{self._number}-{len(self.ids)}")
+        self.ids.append(f"{self.token}-{self._number}-{len(self.ids)}")
         return self.ids[-1]
 
     def cgroup_path(self) -> str:
         """Give an unused absolute cgroupsPath."""
-        return f"/{self._token}/{self._token}-{self._number}-{os.urandom(3).hex()}"
+        return f"/{self.token}/{self.token}-{self._number}-{os.urandom(3).hex()}"
 
     def bundle(self, spec: object, *, rootfs: bool = True) -> Path:
         """Write a bundle. A spec that is text or bytes is written as it is."""
@@ -142,12 +142,12 @@ class Box:
     def refuses(self, spec: object, *texts: str, **how: object) -> Result:
         """Insist that create fails with 1, says these texts, and leaves nothing."""
         result = self.try_create(spec, **how).failed().says(*texts)  # type: ignore[arg-type]
-        assert self.leftovers() == [], result
+        assert leaks.settle(self.leftovers) == [], result
         return result
 
     def leftovers(self) -> list[str]:
         """What of this test's containers exists at this moment."""
-        return leaks.find(self._token, f"{self._token}-{self._number}-", self.runtime.root, str(self.dir))
+        return leaks.find(self.token, f"{self.token}-{self._number}-", self.runtime.root, str(self.dir))
 
     def clean(self) -> list[str]:
         """Delete every container, tell what stays behind all the same, and remove that by force."""
@@ -161,7 +161,7 @@ class Box:
         leaks.reap()
         left = leaks.settle(self.leftovers)
         if left:
-            leaks.remove(self._token, f"{self._token}-{self._number}-", self.runtime.root)
+            leaks.remove(self.token, f"{self.token}-{self._number}-", self.runtime.root)
         leaks.unmount_below(str(self.dir))
         shutil.rmtree(self.dir, ignore_errors=True)
         return left

@@ -1,7 +1,8 @@
 """The table of differences between the runtimes, and the marks it makes.
 
 A line is `runtime | how | test | reason`. `how` is `xfail` (the test must fail; a pass is reported), `flaky` (it may) or
-`skip` (it must not run at all, for it would hang or harm). `*` in a test's name stands for anything, as a runtime for all but skerry itself: skerry has no expected failures.
+`skip` (it must not run at all, for it would hang or harm). `*` in a test's name stands for anything; as a runtime for all
+but skerry.
 """
 
 import re
@@ -26,7 +27,8 @@ class Differences:
         """Give the marks for a test, named `file.py::test[parameter]`."""
         found = []
         for runtime, how, pattern, reason in self._rows:
-            if runtime in (kind, "*") and kind != "skerry" and pattern.fullmatch(test):
+            applies = runtime == kind or (runtime == "*" and kind != "skerry")
+            if applies and pattern.fullmatch(test):
                 mark = pytest.mark.skip if how == "skip" else pytest.mark.xfail
                 extra = {} if how == "skip" else {"strict": how == "xfail"}
                 found.append(mark(reason=f"{runtime}: {reason}", **extra))

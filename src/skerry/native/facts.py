@@ -9,8 +9,9 @@ import errno
 import fcntl
 import posix
 
-from skerry.errors import Error, SpecError, errno_text
-from skerry.linux import abi, caps
+from skerry.errors import Error, InitError, SpecError, errno_text
+from skerry.linux import abi, caps, process
+from skerry.linux.fd import is_inheritable
 from skerry.plan import namespaces
 from skerry.plan.request import Request
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from skerry.native.cgroup.group import Cgroup
     from skerry.native.cgroup.tree import Layout
 
-_S_IFMT, _S_IFDIR = 0o170000, 0o040000
+_S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
 # pipes, fifos, sockets; terminals are character devices that answer TCGETS
 _OWNED = (0o010000, 0o140000)
 _S_IFCHR = 0o020000
@@ -40,10 +41,12 @@ def machine() -> str:
 def check_rootfs(path: str) -> None:
     """Errors  SpecError at /root/path."""
     try:
-        mode = posix.stat(path).st_mode
+        mode = posix.lstat(path).st_mode
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", errno.EINVAL) or errno.EINVAL
         raise SpecError("/root/path", f"cannot open {path}: {errno_text(number)}") from None
+    if mode & _S_IFMT == _S_IFLNK:
+        raise SpecError("/root/path", f"{path} is a symbolic link, as in runc it must not be")
     if mode & _S_IFMT != _S_IFDIR:
         raise SpecError("/root/path", f"{path} is not a directory")
 
@@ -81,11 +84,14 @@ def stdio_owner(stdio: "tuple[int, int, int]") -> "tuple[int, ...]":
 
 
 def check_preserved(count: int) -> None:
+    """What the caller passes on is inheritable; what we opened on a number it left free is not."""
     for fd in range(3, 3 + count):
         try:
-            fcntl.fcntl(fd, fcntl.F_GETFD)
+            given = is_inheritable(fd)
         except OSError:
-            raise Error(f"cannot preserve fd {fd} (of {count} from 3 on): it is not open") from None
+            given = False
+        if not given:
+            raise Error(f"cannot preserve fd {fd} (of {count} from 3 on): it is not open")
 
 
 def check_namespaces(r: Request) -> None:
@@ -154,8 +160,11 @@ def cgroup_mounts(r: Request, layout: "Layout", cgroup: "Cgroup") -> None:
         r.cgroup_mounts.append((base, cgroup.paths[names[0]], ",".join(names)))
 
 
-def own_namespaces_mask(pid: int) -> "tuple[int, bool]":
-    """(CLONE_* mask of the namespaces of `pid` that are not ours, whether `user` is among them)."""
+def own_namespaces_mask(pid: int, pidfd: int) -> "tuple[int, bool]":
+    """(CLONE_* mask of the namespaces of `pid` that are not ours, whether `user` is among them).
+
+    Errors  InitError if it has ended: what a dead process has no namespaces of would be run in the host's.
+    """
     mask = 0
     for kind, flag in namespaces.FLAGS.items():
         name = namespaces.file_name(kind)
@@ -163,9 +172,13 @@ def own_namespaces_mask(pid: int) -> "tuple[int, bool]":
             theirs = posix.stat(f"/proc/{pid}/ns/{name}")
             ours = posix.stat(f"/proc/self/ns/{name}")
         except OSError:
-            continue  # the kernel has no such namespace, or the process is gone: setns will say
+            continue  # the kernel has no such namespace, or the process is gone
         if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
             mask |= flag
+    if process.has_ended(pidfd):
+        raise InitError(
+            "cannot join the container's namespaces: its init has ended", errno=errno.ESRCH
+        )
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 

@@ -23,6 +23,7 @@ from skerry.plan import (
     ops,
     program,
     rootfs,
+    scheduling,
 )
 from skerry.plan.build import Data, Plan, Reg
 from skerry.plan.request import Request
@@ -139,6 +140,7 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     rootfs.make_readonly(p, r, root)
     if proc is not None:
         masks.set_apparmor(p, r, proc)
+    scheduling.use_every_cpu(p)  # the limits were set before the hooks ran
     signals = _close_others(p, r)
     path = program.become_user(p, r, what)
     _ready(p)
@@ -197,7 +199,7 @@ def _hold(p: Plan, r: Request) -> None:
     begin.block_signals(p)
     _ready(p)
     begin.wait_for(p, "being on record")
-    pipe = _gate(p, r, signals)
+    _gate(p, r, signals)
     p.step("hold the namespaces")
-    p.call("close", pipe)
+    p.call("CLOSE", 0)  # the gate first, for it has the lower number: who reads the pipe's end finds it opened
     p.call("PARK")

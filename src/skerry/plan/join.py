@@ -12,7 +12,7 @@ Never:   opens a path of the container before it has joined it.
 from errno import EBUSY, ESRCH
 
 from skerry.linux import abi
-from skerry.plan import begin, console, identity, masks, ops, program
+from skerry.plan import begin, console, identity, masks, ops, program, scheduling
 from skerry.plan.build import Plan
 from skerry.plan.request import Request
 
@@ -37,6 +37,7 @@ def build(r: Request) -> Plan:
     if r.cgroup_version == 2:
         begin.fork(p, "skerry:2:join", cgroup_fd=r.cgroup_fd)
         p.ops[-1].label.hints[EBUSY] = "the container has enabled controllers in its own cgroup"
+    scheduling.set_exec_affinity(p, r)
     p.step("join the container's namespaces", "", {ESRCH: "the container has stopped"})
     if r.join:
         p.call("setns", r.gate_fd, r.join)

@@ -14,7 +14,6 @@ from skerry.plan.build import Data, Plan, Reg
 from skerry.plan.identity import (
     drop_bounding,
     own_stdio,
-    reset_affinity,
     set_capabilities,
     set_limits,
     set_no_new_privs,
@@ -22,6 +21,7 @@ from skerry.plan.identity import (
     switch_user,
 )
 from skerry.plan.request import Request
+from skerry.plan.scheduling import schedule
 
 HOME_BYTES = 4096
 # execvp(3) looks here when there is no PATH
@@ -103,8 +103,8 @@ def become_user(p: Plan, r: Request, program: Program) -> "Reg":
     set_no_new_privs(p, r)
     own_stdio(p, r)
     set_limits(p, r)
-    reset_affinity(p)
     set_umask(p, r)
+    schedule(p, r)
     late_filter = bool((r.process or {}).get("noNewPrivileges"))
     if not late_filter:
         install_filter(p, r)  # without no_new_privs it takes CAP_SYS_ADMIN, which goes next
