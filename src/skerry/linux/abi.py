@@ -83,7 +83,6 @@ SYSCALLS = {
     "fstatfs": (138, 44),
     "getdents64": (217, 61),
     "clock_gettime": (228, 113),
-    "waitid": (247, 95),
     "readlinkat": (267, 78),
     "faccessat": (269, 48),
     "ppoll": (271, 73),
