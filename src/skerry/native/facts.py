@@ -48,7 +48,7 @@ def check_rootfs(path: str) -> None:
     if mode & _S_IFMT == _S_IFLNK:
         raise SpecError("/root/path", f"{path} is a symbolic link, as in runc it must not be")
     if mode & _S_IFMT != _S_IFDIR:
-        raise SpecError("/root/path", f"{path} is not a directory")
+        raise SpecError("/root/path", f"{path} is not a directory")  # nor is a link to one
 
 
 def bind_sources(spec: "dict[str, Any]", bundle: str) -> "dict[int, tuple[str, bool]]":
@@ -183,18 +183,23 @@ def own_namespaces_mask(pid: int, pidfd: int) -> "tuple[int, bool]":
 
 
 def parent_mount(r: Request) -> str:
-    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host."""
-    from skerry.linux import mountinfo
+    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host.
 
+    By the mount's id: a path may lead through links.
+    """
     word = r.linux.get("rootfsPropagation") or ""
-    if word in ("", "rslave", "rprivate"):
+    if word in ("", "rslave", "rprivate") or r.layers:
         return ""
-    best = "/"
-    for mount in mountinfo.read():
-        point = mount.point.rstrip("/")
-        if r.rootfs_path == mount.point or r.rootfs_path.startswith(f"{point}/"):
-            best = mount.point if len(mount.point) >= len(best) else best
-    return best
+    from skerry.linux import mountinfo
+    from skerry.linux.cgroupfs import read_bytes
+
+    fd = posix.open(r.rootfs_path, abi.O_PATH | posix.O_CLOEXEC)
+    try:
+        lines = read_bytes(f"/proc/self/fdinfo/{fd}").split(b"\n")
+    finally:
+        posix.close(fd)
+    number = next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))
+    return next((mount.point for mount in mountinfo.read() if mount.id == number), "/")
 
 
 def full_mounts(rootfs: str) -> "list[str]":
