@@ -292,20 +292,23 @@ def plan_of(bundle: str) -> "Plan":
     Errors  as create.
     """
     from skerry import paths
+    from skerry.engine import Options
     from skerry.log import SILENT
     from skerry.native.create import Creation
+    from skerry.spec import annotations
     from skerry.spec.load import load_bundle
     from skerry.spec.validate import check_spec
     from skerry.state.store import Store
 
     spec, _ = load_bundle(bundle)
     check_spec(spec)
+    store = Store(paths.run_root())
     options = Options()
     options.console = bool((spec.get("process") or {}).get("terminal"))
-    record = {"Bundle": bundle, "Rootfs": rootfs_of(spec, bundle)}
-    return Creation(Store(paths.run_root()), "plan", spec, record, options, SILENT).plan
-
-
-def rootfs_of(spec: "dict[str, Any]", bundle: str) -> str:
-    path = (spec.get("root") or {}).get("path") or ""
-    return path if path.startswith("/") else f"{bundle}/{path}"
+    options.layers = annotations.layer_paths(spec.get("annotations") or {}, bundle)
+    if options.layers:
+        rootfs = f"{paths.state_dir(store.root, 'plan')}/{paths.ROOTFS}"
+    else:
+        rootfs = paths.below(bundle, spec["root"]["path"])
+    record = {"Bundle": bundle, "Rootfs": rootfs}
+    return Creation(store, "plan", spec, record, options, SILENT).plan

@@ -7,12 +7,16 @@ Never:   resolves a path of the container; everything goes by the root's fd.
 
 from errno import EINVAL, EPERM
 
+from skerry.errors import SpecError
 from skerry.linux import abi
 from skerry.plan.build import Plan, Reg
 from skerry.plan.request import Request
 
 EMPTY_TREE = abi.AT_EMPTY_PATH | abi.AT_RECURSIVE
 _MOVE = abi.MOVE_MOUNT_F_EMPTY_PATH | abi.MOVE_MOUNT_T_EMPTY_PATH
+_LAYERS = "/annotations/run.skerry.layers"
+# mount(2) takes a page less its last byte, and drops the rest without a word
+_OPTIONS_BYTES = 4095
 _PROPAGATION = {
     "shared": abi.MS_SHARED,
     "slave": abi.MS_SLAVE,
@@ -158,13 +162,17 @@ def _mount_layers(p: Plan, r: Request) -> None:
     common = _common_directory(r.layers)
     names = [_escape(path[len(common) :] or ".") for path in lower]
     upper, work = [_escape(f"{scratch}/{name}"[len(common) :]) for name in ("upper", "work")]
-    p.step("make the overlay of the layers", "/annotations/run.skerry.layers")
+    p.step("make the overlay of the layers", _LAYERS)
     p.call("unshare", abi.CLONE_NEWNS)
     p.call(
         "mount_setattr", abi.AT_FDCWD, "/", abi.AT_RECURSIVE, p.words([0, 0, abi.MS_SLAVE, 0]), 32
     )
     p.call("chdir", common)
     options = f"lowerdir={':'.join(names)},upperdir={upper},workdir={work}"
+    length = len(options.encode())
+    if length > _OPTIONS_BYTES:
+        rule = f"the paths are too long: {length} bytes of options, mount takes {_OPTIONS_BYTES}"
+        raise SpecError(_LAYERS, rule)
     p.call("mount", "overlay", r.rootfs_path, "overlay", 0, options)
 
 
