@@ -95,7 +95,7 @@ def check_preserved(count: int) -> None:
 
 
 def check_namespaces(r: Request) -> None:
-    """What is joined must be a namespace of that type.
+    """What is joined must be a namespace of that type, and not be ours where the container would change it.
 
     Errors  SpecError at /linux/namespaces/<n>/path.
     """
@@ -110,10 +110,22 @@ def check_namespaces(r: Request) -> None:
         try:
             if fcntl.ioctl(fd, _NS_GET_NSTYPE) != namespaces.FLAGS[kind]:
                 raise SpecError(pointer, f"{path} is not a {kind} namespace")
+            found, ours = posix.fstat(fd), posix.stat(f"/proc/self/ns/{namespaces.file_name(kind)}")
         except OSError:
             raise SpecError(pointer, f"{path} is not a {kind} namespace") from None
         finally:
             posix.close(fd)
+        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+            _refuse_ours(r, kind, pointer)
+
+
+def _refuse_ours(r: Request, kind: str, pointer: str) -> None:
+    """The container's root would take the place of the host's, and its name that of the host."""
+    if kind == "mount":
+        raise SpecError(pointer, "is the host's mount namespace, where the host would lose its root")
+    for word in ("hostname", "domainname"):
+        if kind == "uts" and r.spec.get(word):
+            raise SpecError(f"/{word}", "is not allowed in the host's uts namespace")
 
 
 def check_capabilities(r: Request) -> None:
