@@ -33,8 +33,9 @@ def test_root_is_opened_once_and_never_through_a_link() -> None:
 
 def test_directory_flags_of_the_other_machine() -> None:
     """asm/fcntl.h of arm64."""
-    from skerry.plan import create
     from support.plans import request
+
+    from skerry.plan import create
 
     r = request()
     r.machine = "aarch64"
