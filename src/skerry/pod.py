@@ -5,11 +5,10 @@ Source:  docs/lifecycle.md B, 37-40; the seed's rules for hosts and sandboxes.
 Never:   changes the store; a refusal here leaves nothing behind.
 """
 
-from skerry.errors import Error, NoSuchKey
+from skerry.errors import DamagedKey, Error, NoSuchKey
 from skerry.linux import process
 from skerry.spec import annotations as read
 from skerry.state.journal import Journal
-from skerry.state.keys import unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def share_network(
         )
         return spec
     if type(path) is not str:
-        raise unreadable(source, "netns", "it is not a path")
+        raise DamagedKey(source, "netns", "it is not a path")
     _check_alive(store, source, path)
     linux = dict(spec.get("linux") or {})
     others = [entry for entry in linux.get("namespaces") or () if entry["type"] != "network"]

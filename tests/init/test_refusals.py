@@ -448,7 +448,7 @@ def mutate(plan: bytearray, rng: random.Random) -> bytearray:
         return plan[: rng.randrange(len(plan))]
     else:
         return plan + bytes(rng.randrange(1, 64))
-    at, width = rng.choice(candidates)
+    at, width = rng.choice(candidates or fields(0, WIDTHS[0]))
     old = int.from_bytes(plan[at : at + width], "little")
     new = rng.choice((rng.choice(INTERESTING), old + 1, old - 1, old ^ 1 << rng.randrange(8 * width),
                       rng.randrange(32)))  # fmt: skip

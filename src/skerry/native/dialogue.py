@@ -9,6 +9,7 @@ import posix
 
 from skerry.errors import Error, InitError, KernelError, SpecError
 from skerry.linux import process
+from skerry.linux.fd import close_all
 from skerry.native import facts
 from skerry.native.conversation import Record
 from skerry.native.failure import died, explain
@@ -34,8 +35,8 @@ class Dialogue:
     """
 
     __slots__ = (
-        "_explain_end", "_handlers", "_hooks", "_journal", "_launched", "_middle", "_on_process", "_request",
-        "console_fd", "listener", "pid", "pidfd", "start_time",
+        "_early", "_explain_end", "_handlers", "_hooks", "_journal", "_launched", "_middle", "_on_process", "_request",
+        "console_fd", "pid", "pidfd", "start_time",
     )  # fmt: skip
 
     def __init__(
@@ -54,10 +55,10 @@ class Dialogue:
         self._on_process = on_process
         self._hooks = hooks
         self._explain_end = explain_end
+        self._early: list[Record] = []
         self._middle: list[int] = []
         self.pid, self.pidfd, self.start_time = -1, -1, 0
         self.console_fd = -1
-        self.listener = -1
         self._handlers = {
             ops.MAPS: self._on_maps,
             ops.HOOKS: self._on_hooks,
@@ -72,23 +73,28 @@ class Dialogue:
         """
         self._launched.conversation.send(ops.GO)
         announced = 0
-        early: Record | None = None
         while True:
-            record = self._receive()
-            if record.process > announced:
-                # A new process talks while its parent has yet to tell its pid. It waits for an answer, so there is
-                # one such record at most.
-                early = record
-                continue
+            record = self._next(announced)
+            if record.kind == ops.READY:
+                return
             if record.kind == ops.PID:
                 announced += 1
                 self._on_pid(record)
-                if early is None or early.process > announced:
-                    continue
-                record, early = early, None
-            if record.kind == ops.READY:
-                return
-            self._handlers[record.kind](record)
+            else:
+                self._handlers[record.kind](record)
+
+    def _next(self, announced: int) -> Record:
+        """The next record of a process whose pid we were told.
+
+        A new process may talk before its parent has told of it. What it says then waits.
+        """
+        for record in self._early:
+            if record.process <= announced:
+                self._early.remove(record)
+                return record
+        while (record := self._receive()).process > announced:
+            self._early.append(record)
+        return record
 
     def _receive(self) -> Record:
         record = self._launched.conversation.receive()
@@ -135,6 +141,8 @@ class Dialogue:
         if self.console_fd >= 0:
             posix.close(self.console_fd)
             self.console_fd = -1
+        close_all([record.fd for record in self._early if record.fd >= 0])
+        self._early.clear()
         self.close()
 
     def _on_pid(self, record: Record) -> None:

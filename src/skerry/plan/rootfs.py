@@ -68,13 +68,9 @@ def take(p: Plan, r: Request) -> Reg:
     if r.layers:
         _mount_layers(p, r)
     p.step(f"open rootfs {r.rootfs_path}", "/root/path")
-    directory = p.result(
-        "openat",
-        abi.AT_FDCWD,
-        r.rootfs_path,
-        abi.O_PATH | abi.O_CLOEXEC | abi.OPEN_FLAGS[p.machine][0],
-        0,
-    )
+    directory_only, nofollow = abi.OPEN_FLAGS[p.machine]
+    flags = abi.O_PATH | abi.O_CLOEXEC | directory_only | nofollow
+    directory = p.result("openat", abi.AT_FDCWD, r.rootfs_path, flags, 0)
     flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | EMPTY_TREE
     tree = p.result("open_tree", directory, "", flags)
     if is_shared(r):
@@ -135,14 +131,6 @@ def pivot(p: Plan, r: Request, tree: Reg) -> None:
     if kind:
         p.step("set the propagation of the rootfs", "/linux/rootfsPropagation")
         p.call("mount_setattr", abi.AT_FDCWD, "/", recursive, p.words([0, 0, kind, 0]), 32)
-
-
-def enter_without_mounts(p: Plan, tree: Reg) -> None:
-    """No mount namespace: the host's mounts stay as they are, the directory becomes the root."""
-    p.step("change the root", "/root/path")
-    p.call("fchdir", tree)
-    p.call("chroot", ".")
-    p.call("chdir", "/")
 
 
 def _move_to_root(p: Plan, r: Request, tree: Reg) -> None:
