@@ -190,21 +190,6 @@ def own_namespaces_mask(pid: int, pidfd: int) -> "tuple[int, bool]":
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 
-def parent_mount(r: Request) -> str:
-    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host."""
-    from skerry.linux import mountinfo
-
-    word = r.linux.get("rootfsPropagation") or ""
-    if word in ("", "rslave", "rprivate"):
-        return ""
-    best = "/"
-    for mount in mountinfo.read():
-        point = mount.point.rstrip("/")
-        if r.rootfs_path == mount.point or r.rootfs_path.startswith(f"{point}/"):
-            best = mount.point if len(mount.point) >= len(best) else best
-    return best
-
-
 def full_mounts(rootfs: str) -> "list[str]":
     """Whole proc and sysfs mounts of the host, deepest first, for --no-pivot."""
     from skerry.linux import mountinfo
