@@ -150,7 +150,7 @@ def _calls(box: Box, sweep: Sweep) -> list[tuple[str, int]]:
         seen[name] += 1
         if reserved and name and name not in ("exit_group", "execve"):
             found.append((name, seen[name]))
-        reserved = reserved or (name.startswith("rename") and line.rstrip(") = 0").endswith(f'{sweep.id}"'))
+        reserved = reserved or (name.startswith("rename") and line.partition(")")[0].endswith(f'{sweep.id}"'))
     assert len(found) > 100, trace.read_text()[-2000:]
     return found
 

@@ -194,26 +194,6 @@ def own_namespaces_mask(pid: int, pidfd: int) -> "tuple[int, bool]":
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 
-def parent_mount(r: Request) -> str:
-    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host.
-
-    By the mount's id: a path may lead through links.
-    """
-    word = r.linux.get("rootfsPropagation") or ""
-    if word in ("", "rslave", "rprivate") or r.layers:
-        return ""
-    from skerry.linux import mountinfo
-    from skerry.linux.cgroupfs import read_bytes
-
-    fd = posix.open(r.rootfs_path, abi.O_PATH | posix.O_CLOEXEC)
-    try:
-        lines = read_bytes(f"/proc/self/fdinfo/{fd}").split(b"\n")
-    finally:
-        posix.close(fd)
-    number = next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))
-    return next((mount.point for mount in mountinfo.read() if mount.id == number), "/")
-
-
 def full_mounts(rootfs: str) -> "list[str]":
     """Whole proc and sysfs mounts of the host, deepest first, for --no-pivot."""
     from skerry.linux import mountinfo
