@@ -73,16 +73,18 @@ test-oci: build .venv/ready ## the black-box suite; RUNTIME=/usr/sbin/runc runs 
 test-podman: build .venv/ready ## podman and conmon drive the runtime; RUNTIME= as above
 	@$(PYTEST_RUN) tests/podman
 
+# What is measured is the installed program, as users have it.
 bench: build ## interleaved with runc and crun; writes docs/benchmarks.md (ROUNDS=, CONTAINERS=)
 	@$(SETUP) test
-	@tools/bench_start $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CONTAINERS),--containers $(CONTAINERS))
+	@$(MAKE) install PREFIX=$(CURDIR)/build/bench
+	@$(PYTHON) -B tools/bench_start --skerry build/bench/bin/skerry $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CONTAINERS),--containers $(CONTAINERS))
 
 demo: build ## makes a bundle, shows its plan, and takes a container through its life (root)
 	@$(SETUP) demo
 	@tools/demo
 
-docs: build ## print the tables of the documents from the code
-	@$(PYTHON) -B tools/print_tables.py
+docs: build .venv/ready ## print the tables of the documents from the code
+	@$(VENV) -B tools/print_tables.py
 
 # Bytecode is compiled against its final path and never compared with the sources: the tree is replaced as a whole.
 install: LIB = $(DESTDIR)$(PREFIX)/lib/skerry

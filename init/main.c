@@ -105,7 +105,8 @@ static int goes_elsewhere(const struct op *op, const uint64_t *args, int64_t err
 
 static void walk_plan(void)
 {
-	plan.at = 0;
+	/* what no operation has written is no fd, no uid and no pid */
+	memset(plan.registers, 0xff, plan.header->registers * sizeof(plan.registers[0]));
 	while (plan.at < plan.header->operations) {
 		const struct op *op = &plan.ops[plan.at];
 		uint64_t args[ARGUMENTS];

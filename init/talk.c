@@ -63,7 +63,7 @@ int64_t op_send(const struct plan *plan, const uint64_t *args)
 	return sent < 0 ? sent : 0;
 }
 
-/* RECV kind data capacity; plan.c has seen that capacity and one byte fit */
+/* RECV kind room capacity; plan.c has seen that capacity and one byte fit */
 int64_t op_recv(const struct plan *plan, const uint64_t *args, uint64_t *value)
 {
 	const struct record *record = (const void *)scratch;

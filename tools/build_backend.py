@@ -64,13 +64,26 @@ def compile_programs() -> None:
 
 def package() -> dict[str, tuple[bytes, int]]:
     """The package's sources, their bytecode for this interpreter, and skerry-init."""
+    archive = all_modules()
     files = {"skerry-init": (read("src/skerry/skerry-init"), PROGRAM)}
     for source in sorted((TOP / "src/skerry").rglob("*.py")):
         name = source.relative_to(TOP / "src/skerry")
         files[str(name)] = (source.read_bytes(), DATA)
         cached = name.parent / "__pycache__" / f"{name.stem}.{sys.implementation.cache_tag}.pyc"
         files[str(cached)] = (bytecode(source, f"skerry/{name}"), DATA)
+    files[archive.name] = (archive.read_bytes(), DATA)
     return files
+
+
+def all_modules() -> Path:
+    """The modules in one file, as `make install` makes it (src/skerry/archive.py)."""
+    tree = TOP / "build/wheel/tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(TOP / "src/skerry", tree / "skerry")
+    command = [sys.executable, "-X", "no_debug_ranges", str(TOP / "tools/make_archive"), str(tree)]
+    subprocess.run([*command, "site-packages"], check=True)
+    (archive,) = (tree / "skerry").glob("skerry.*.modules")
+    return archive
 
 
 def bytecode(source: Path, shown_name: str) -> bytes:

@@ -66,7 +66,8 @@ def refusals(words: dict[str, str], otherwise: str, refused: set[str]) -> tuple[
 def keys() -> str:
     from skerry.state.store import KEYS
 
-    return table(("key", "what it holds"), *((f"`{key}`", what) for key, what in KEYS.items()))
+    rows = [(f"`{key}`", *facts) for key, facts in KEYS.items()]
+    return table(("key", "what it holds", "who writes it, when", "who clears it"), *rows)
 
 
 def timeouts() -> str:

@@ -9,10 +9,11 @@ Exports `Container`, `Process`, `open_store`. Making one is in creation.py, taki
 """
 
 from skerry import paths
-from skerry.engine import engine_class
-from skerry.errors import Error, NoSuchKey, NotFound
+from skerry.engine import ENGINES, engine_class
+from skerry.errors import DamagedKey, Error, NoSuchKey
 from skerry.linux import process
 from skerry.log import SILENT
+from skerry.state import record as records
 from skerry.state import status as words
 from skerry.state.store import Store
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from skerry.native.engine import NativeEngine
 
 _SIGKILL = 9
+# How long a process that got SIGKILL may take before something must be holding it back.
+_HELD_BACK_S = 0.1
 
 
 def open_store(root: str = "") -> Store:
@@ -104,18 +107,19 @@ class Container:
     def load(cls, store: Store, id: str, *, log: "Log" = SILENT) -> "Container":
         """A container by its id.
 
-        Errors  NotFound; NoSuchKey where only a part of it is there (delete can remove that).
+        Errors  NotFound; NoSuchKey where only a part of it is there, Damaged where it is no record of ours
+                (`delete` with force removes both).
         """
-        record = store.get(id, "state")
-        if type(record) is not dict:
-            raise Error(f"cannot read state 'state' of ID '{id}': it is not an object")
+        record = records.load(store, id)
+        if record["Isolation"] not in ENGINES:
+            raise DamagedKey(id, "state", "its isolation is unknown to this version of skerry")
         return cls(store, id, record, log)
 
     def spec(self) -> "dict[str, Any]":
         """The spec as it was at create."""
         spec = self.store.get(self.id, "spec")
         if type(spec) is not dict:
-            raise Error(f"cannot read state 'spec' of ID '{self.id}': it is not an object")
+            raise DamagedKey(self.id, "spec", "it is not an object")
         return spec
 
     # what it is
@@ -125,8 +129,8 @@ class Container:
         if self._has("exit"):
             return words.STOPPED
         if not self._has("shim"):
-            creator = self.record.get("Creator") or {}
-            alive = process.is_alive(creator.get("pid") or 0, creator.get("start") or 0)
+            creator = self.record["Creator"]
+            alive = process.is_alive(creator["pid"], creator["start"])
             return words.CREATING if alive else words.STOPPED
         return self.engine.status()
 
@@ -192,7 +196,7 @@ class Container:
             try:
                 run_host_hooks("poststart", hooks, self.hook_state(words.RUNNING))
             except Error:
-                self.engine.signal(_SIGKILL)
+                self._kill(_SIGKILL, every=False)
                 raise
 
     def send_signal(self, number: int) -> None:
@@ -209,13 +213,17 @@ class Container:
             self._kill_leftovers(signal)
             return
         words.check("kill", status, self.id)
-        if all or (signal == _SIGKILL and not self.record.get("PrivatePid", True)):
-            # Without an own pid namespace init's death would leave the others running.
+        self._kill(signal, every=all)
+        if signal == _SIGKILL and not self.engine.wait_for_init(_HELD_BACK_S, reap=False):
+            # Paused, or in a cgroup that the container has frozen itself.
+            self.engine.thaw_below()
+
+    def _kill(self, signal: int, *, every: bool) -> None:
+        """Without an own pid namespace init's death would leave the others running."""
+        if every or (signal == _SIGKILL and not self.record.get("PrivatePid", True)):
             self.engine.kill_all(signal)
         else:
             self.engine.signal(signal)
-            if status == words.PAUSED and signal == _SIGKILL:
-                self.engine.resume()
 
     def delete(self, *, force: bool = False) -> None:
         """Release everything and forget the container.
@@ -296,11 +304,12 @@ class Container:
 
         ended = process.wait_exit(self.pidfd)
         code, signal = ended if ended is not None else (255, 0)
-        self.store.set(
-            self.id,
-            "exit",
-            {"code": code, "signal": signal, "reason": "exit", "time": time.time()},
-        )
+        end = {"code": code, "signal": signal, "reason": "exit", "time": time.time()}
+        try:
+            self.store.set(self.id, "exit", end)
+        except Error as error:
+            # Deleted by another, or no room: that it is stopped can be seen without the key.
+            self.log.debug(str(error))
         return code
 
     # for the rest of the core
@@ -346,25 +355,9 @@ def delete(store: Store, id: str, *, force: bool = False, log: "Log" = SILENT) -
 
     Errors  NotFound (none with `force`); as Container.delete.
     """
-    from skerry.deletion import remove_remains
+    from skerry.deletion import delete_id
 
-    try:
-        container = Container.load(store, id, log=log)
-    except NotFound:
-        if force:
-            return
-        raise
-    except Error:
-        # A creator that died in its first step, or a damaged file: the journal still counts.
-        if force:
-            remove_remains(store, id)
-            return
-        raise
-    try:
-        container.delete(force=force)
-    except NotFound:
-        if not force:
-            raise
+    delete_id(Container, store, id, force=force, log=log)
 
 
 class Process:

@@ -10,7 +10,7 @@ import time
 
 from skerry import paths
 from skerry.engine import Options
-from skerry.errors import Error, ReleaseError, UsageError
+from skerry.errors import Error, NotFound, UsageError
 from skerry.linux import process
 from skerry.pod import Place, find_place, share_network
 from skerry.spec import annotations
@@ -123,7 +123,15 @@ def write_pid_file(path: str, pid: int) -> None:
     except OSError as error:
         from skerry.errors import KernelError
 
+        _discard(temporary)
         raise KernelError("write", f"pid file {path}", error.errno or 0) from error
+
+
+def _discard(path: str) -> None:
+    try:
+        posix.unlink(path)
+    except OSError:
+        return
 
 
 def rfc3339(nanoseconds: int) -> str:
@@ -161,10 +169,7 @@ def _options(spec: "dict[str, Any]", wishes: Wishes, bundle: str, terminal: bool
     options.preserve, options.extra_env = inherited_fds(wishes.preserve_fds)
     options.no_pivot = wishes.no_pivot
     options.new_keyring = wishes.new_keyring
-    options.layers = [
-        paths.absolute(path if path.startswith("/") else f"{bundle}/{path}")
-        for path in annotations.layers(spec.get("annotations") or {})
-    ]
+    options.layers = annotations.layer_paths(spec.get("annotations") or {}, bundle)
     return options
 
 
@@ -187,7 +192,7 @@ def _record(
     if annotations.layers(spec.get("annotations") or {}):
         rootfs = f"{paths.state_dir(store.root, id)}/{paths.ROOTFS}"
     else:
-        rootfs = paths.absolute(root if root.startswith("/") else f"{bundle}/{root}")
+        rootfs = paths.below(bundle, root)
     return {
         "ID": id,
         "Owner": wishes.owner or user_name(posix.geteuid()),
@@ -253,6 +258,12 @@ def _undo(container: "Container") -> None:
     from skerry.deletion import forget
 
     try:
-        forget(container)
-    except (Error, ReleaseError) as error:
+        try:
+            forget(container)
+        except NotFound:
+            # A forced delete has not waited for us. What was made since is in no journal but ours, unless the id
+            # has been taken again: then the names are another's.
+            if container.id not in container.store.ids():
+                container.engine.release_own()
+    except Error as error:
         container.log.warning(f"cannot undo the create of container {container.id}: {error}")

@@ -1,12 +1,14 @@
 """Pods: which sandbox, which host and which network namespace a new container belongs to.
 
-Runs in: create, run (hot).   Imports: errors, spec.annotations, state.store.
+Runs in: create, run (hot).   Imports: errors, linux.process, spec.annotations, state.
 Source:  docs/lifecycle.md B, 37-40; the seed's rules for hosts and sandboxes.
 Never:   changes the store; a refusal here leaves nothing behind.
 """
 
-from skerry.errors import Error, NoSuchKey
+from skerry.errors import DamagedKey, Error, NoSuchKey
+from skerry.linux import process
 from skerry.spec import annotations as read
+from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def find_place(
         place.is_sandbox = True
     elif kind == "container":
         place.sandbox_id = sandbox_id
-        host = _member_host(store, id, sandbox_id, place.isolation, host)
+        sandbox = _sandbox(store, sandbox_id, annotations)
+        host = _member_host(sandbox_id, sandbox, place.isolation, host)
     if host:
         record = _record(store, host)
         if not record.get("IsHost"):
@@ -60,11 +63,21 @@ def find_place(
     return place
 
 
-def _member_host(store: "Store", id: str, sandbox_id: str, isolation: str, host: str) -> str:
-    """A member lives where its sandbox does, whatever its own spec says."""
-    sandbox = _record(store, sandbox_id)
-    if sandbox.get("SandboxID") != sandbox_id:
+def _sandbox(store: "Store", sandbox_id: str, annotations: "dict[str, str]") -> "dict[str, Any]":
+    """The record of a member's sandbox.
+
+    podman annotates the members of a pod and names its infra container in them, but leaves that one
+    without any: there a standalone container is a sandbox (docs/decisions/0005).
+    """
+    record = _record(store, sandbox_id)
+    of_podman = annotations.get("io.container.manager") == "libpod" and not record.get("SandboxID")
+    if record.get("SandboxID") != sandbox_id and not of_podman:
         raise Error(f"container {sandbox_id} is not a sandbox")
+    return record
+
+
+def _member_host(sandbox_id: str, sandbox: "dict[str, Any]", isolation: str, host: str) -> str:
+    """A member lives where its sandbox does, whatever its own spec says."""
     sandbox_host: str = sandbox.get("HostID") or ""
     if host and not sandbox_host:
         raise Error(
@@ -76,7 +89,7 @@ def _member_host(store: "Store", id: str, sandbox_id: str, isolation: str, host:
             f"from the requested host {host}"
         )
     if isolation == "vm" and not sandbox_host:
-        raise Error(f"container {id} is not a VM isolated sandbox")
+        raise Error(f"container {sandbox_id} is not a VM isolated sandbox")
     return sandbox_host
 
 
@@ -85,7 +98,7 @@ def share_network(
 ) -> "dict[str, Any]":
     """The spec with the network namespace of another container, if that is asked for.
 
-    Errors  NotFound for an unknown container.
+    Errors  NotFound for an unknown container; Error where the namespace went with its init.
     """
     source = network_from or (spec.get("annotations") or {}).get(read.NETWORK_FROM) or ""
     if not source:
@@ -97,10 +110,30 @@ def share_network(
             f"container {source} has no network namespace of its own: the spec's setting applies"
         )
         return spec
+    if type(path) is not str:
+        raise DamagedKey(source, "netns", "it is not a path")
+    _check_alive(store, source, path)
     linux = dict(spec.get("linux") or {})
     others = [entry for entry in linux.get("namespaces") or () if entry["type"] != "network"]
     linux["namespaces"] = [*others, {"type": "network", "path": path}]
     return {**spec, "linux": linux}
+
+
+def _check_alive(store: "Store", id: str, path: str) -> None:
+    """Refuse a namespace that went with its process, whose pid may be anybody's by now.
+
+    One without a file is found through init, or through the holder of a sandbox.
+    """
+    keepers: list[object] = [*Journal.load(store, id).of("holder")]
+    try:
+        keepers.append(store.get(id, "pid"))
+    except NoSuchKey:
+        pass
+    for keeper in keepers:
+        if type(keeper) is not dict or path != f"/proc/{keeper.get('pid')}/ns/net":
+            continue
+        if not process.is_alive(keeper["pid"], keeper.get("start") or 0):
+            raise Error(f"cannot share the network of container {id}: its init has ended")
 
 
 def _record(store: "Store", id: str) -> "dict[str, Any]":

@@ -18,10 +18,15 @@ from skerry.linux import abi
 from skerry.plan import ops
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MACHINE = platform.machine()
 SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL SHRINK GROW WRITE, linux/fcntl.h
 F_ADD_SEALS = 1033
 DEADLINE_S = 20
+
+
+class Target:
+    """The machine that plans are for; a fixture sets it where a test runs under emulation too."""
+
+    machine = platform.machine()
 
 
 class Data(int):
@@ -41,8 +46,8 @@ class Label:
 class Plan:
     """Operations, relocations and data under construction."""
 
-    def __init__(self, machine: str = MACHINE) -> None:
-        self.column = abi.MACHINES[machine]
+    def __init__(self) -> None:
+        self.column = abi.MACHINES[Target.machine]
         self.ops: list[dict] = []
         self.data = bytearray()
         self.relocations: list[int] = []

@@ -30,6 +30,13 @@ def test_results_go_on_in_registers(start):
     assert start(plan).wait() == 5
 
 
+def test_a_register_before_its_result(perform):
+    """It is -1, so no fd by accident: an operation that was jumped over has opened nothing."""
+    plan = Plan()
+    plan.call("close", plan.register())
+    assert perform(plan)[1].errno == errno.EBADF
+
+
 def test_fatal_reports_and_ends(perform):
     plan = Plan()
     plan.process = 7

@@ -105,6 +105,8 @@ def probe(request, tmp_path, installed):
         (copy.package / "cli/main.py").write_text(PROBE)
         for cached in (copy.package / "cli").glob("__pycache__/main.*.pyc"):
             cached.unlink()  # unchecked: it would win over the new source
+        for archive in copy.package.glob("*.modules"):
+            archive.unlink()  # so would this
         return copy
 
     return prepare
@@ -234,6 +236,20 @@ def test_installed_bytecode_is_never_compared_with_the_sources(installed):
     sources = list(installed["make"].package.rglob("*.py"))
     assert len(cached) == len(sources) > 0
     assert {c.read_bytes()[4:8] for c in cached} == {b"\x01\0\0\0"}
+
+
+@pytest.mark.parametrize("name, archives", [("checkout", 0), ("make", 1), ("pip", 1)])
+def test_modules_come_from_the_archive_where_there_is_one(
+    name, archives, probe, installed, tmp_path
+):
+    """decisions/0002: in a checkout the sources change, so they are what counts there."""
+    assert len(list(installed[name].package.glob("*.modules"))) == archives
+    copy = probe(name)  # its sources differ, its archive is gone
+    for archive in installed[name].package.glob("*.modules"):
+        shutil.copy(archive, copy.package)
+    command = [copy.launcher, "--version"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert shown.startswith("skerry version ") == bool(archives)
 
 
 def test_installed_files_are_open_to_read_and_closed_to_write(tmp_path):

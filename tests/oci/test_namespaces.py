@@ -310,6 +310,45 @@ def test_sysctl_of_the_hosts_network_is_refused(box: Box) -> None:
     assert forwarding.read_text() == before
 
 
+@pytest.mark.skerry_only("8 of the promises: the host is not changed; runc and crun set these")
+@pytest.mark.parametrize(("kind", "key"), [("uts", "kernel.domainname"), ("ipc", "kernel.msgmax")])
+def test_sysctl_of_a_host_namespace_by_path_is_refused(box: Box, kind: str, key: str) -> None:
+    spec = fresh_spec()
+    namespace(spec, kind, f"/proc/self/ns/{NAMES[kind]}")
+    spec.pop("hostname")
+    box.run(spec).ok()
+    # what it is already: harmless, should it be set all the same
+    spec["linux"]["sysctl"] = {key: Path("/proc/sys", key.replace(".", "/")).read_text().strip()}
+    box.refuses(spec, f"/linux/sysctl/{key}: is not allowed in the host's {kind} namespace")
+
+
+@pytest.mark.skerry_only("8 of the promises: the host is not changed; runc and crun set it")
+@pytest.mark.parametrize("word", ["hostname", "domainname"])
+def test_name_of_the_host_is_not_set(box: Box, word: str) -> None:
+    spec = fresh_spec()
+    namespace(spec, "uts", "/proc/self/ns/uts")
+    spec.pop("hostname")
+    spec[word] = os.uname().nodename  # harmless, should it be set all the same
+    box.refuses(spec, f"/{word}: is not allowed in the host's uts namespace")
+
+
+@pytest.mark.skerry_only("8 of the promises: the host keeps its root; runc pivots there")
+def test_mount_namespace_of_the_host_is_not_joined(box: Box) -> None:
+    """The session has a mount namespace of its own: were this to work, it alone would suffer."""
+    spec = fresh_spec()
+    namespace(spec, "mount", "/proc/self/ns/mnt")
+    box.refuses(spec, "/linux/namespaces/4/path: is the host's mount namespace")
+
+
+def test_join_mount(box: Box, hold: Holders) -> None:
+    """The positive control."""
+    holder = hold("--mount")
+    spec = shell("echo up")
+    namespace(spec, "mount", holder.path("mnt"))
+    assert box.run(spec).ok().out == "up\n"
+    hold.close()
+
+
 # --- V57
 
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts", "pid"])

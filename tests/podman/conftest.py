@@ -7,14 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from podman_driver import IMAGE, RUNTIME, Podman
+from podman_driver import IMAGE, Podman
 
 
-def cgroups() -> set[str]:
-    found = subprocess.check_output(
-        ["find", "/sys/fs/cgroup", "-type", "d", "-path", "*libpod*"], text=True
-    )
-    return set(found.splitlines())
+def cgroups(ids: set[str]) -> set[str]:
+    """The cgroups of these containers and pods, and of no others: podman may be in use besides."""
+    # Not find(1), which fails when somebody removes a directory under it.
+    walk = os.walk("/sys/fs/cgroup")
+    found = [f"{top}/{name}" for top, names, _ in walk if "libpod_parent" in top for name in names]
+    return {path for path in found if any(id in path for id in ids)}
 
 
 def processes_of(top: Path) -> list[str]:
@@ -37,7 +38,6 @@ def podman(tmp_path_factory):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
     top = tmp_path_factory.mktemp("podman")
-    before = cgroups()
     podman = Podman(top)
     make_image(podman)
     yield podman
@@ -46,23 +46,23 @@ def podman(tmp_path_factory):
     podman.call("rm", "--all", "--force", "--time", "0")
     assert not list((top / "state").glob("[0-9a-f]*")), "the runtime still knows containers"
     wait_for_nothing(lambda: processes_of(top))
-    assert not remove_parents(cgroups() - before), "cgroups are left"
+    assert not remove_pods(cgroups(podman.ids())), "cgroups are left"
     assert str(top) not in Path("/proc/self/mountinfo").read_text(), "mounts are left"
     shutil.rmtree(top)
 
 
-def remove_parents(left: set[str]) -> set[str]:
-    """Remove the pods' cgroups where podman did not; return what else was left.
+def remove_pods(left: set[str]) -> set[str]:
+    """Remove our pods' cgroups where podman did not; return what else was left.
 
-    podman makes and removes them in the hierarchies it knows; in the others runc makes them as
-    parents of a container's cgroup, and leaves them.
+    podman makes and removes them in the hierarchies it knows. In the others the runtime makes them
+    as parents of the first container's cgroup, and cannot take them away with it while the pod has
+    other containers (decisions 31). `libpod_parent` itself is podman's, and shared by all that use
+    podman on this machine.
     """
-    parents = {path for path in left if "/libpod-" not in path}
-    if RUNTIME.name != "skerry":
-        for path in sorted(parents, reverse=True):
-            os.rmdir(path)
-        return left - parents
-    return left
+    pods = {path for path in left if "/libpod-" not in path}
+    for path in sorted(pods, reverse=True):
+        os.rmdir(path)
+    return left - pods
 
 
 def wait_for_nothing(question) -> None:

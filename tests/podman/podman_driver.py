@@ -58,11 +58,15 @@ class Podman:
 
     def __init__(self, top: Path) -> None:
         self.top = top
+        self.pods: set[str] = set()
         for name, text in (("containers.conf", CONTAINERS_CONF), ("storage.conf", STORAGE_CONF)):
             (top / name).write_text(text.format(top=top, runtime=RUNTIME, image=IMAGE))
         wrapper = top / "runtime" / RUNTIME.name
         wrapper.parent.mkdir()
-        wrapper.write_text(f'#!/bin/sh\nexec {RUNTIME} --root {top}/state "$@"\n')
+        # The last word of a create is the id: what this podman made is known by name afterwards.
+        wrapper.write_text(
+            f'#!/bin/sh\necho "$*" >> {top}/calls\nexec {RUNTIME} --root {top}/state "$@"\n'
+        )
         wrapper.chmod(0o755)
         self.environment = os.environ | {
             "CONTAINERS_CONF": f"{top}/containers.conf",
@@ -87,7 +91,14 @@ class Podman:
         assert done.returncode == code, (
             f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         )
+        if arguments[:2] == ("pod", "create"):
+            self.pods.add(done.stdout.strip())
         return done
+
+    def ids(self) -> set[str]:
+        """The ids of all containers and pods that were made here."""
+        calls = (self.top / "calls").read_text().splitlines()
+        return self.pods | {call.split()[-1] for call in calls if " create " in f" {call} "}
 
     def out(self, *arguments: str, **options) -> str:
         return self.call(*arguments, **options).stdout.strip()

@@ -54,6 +54,8 @@ def full_spec() -> dict[str, Any]:
             "sysctl": {"net.ipv4.ip_forward": "1", "kernel/sem": "32 32 32 32"},
             "seccomp": full_seccomp(),
             "resources": full_resources(),
+            "personality": {"domain": "LINUX32", "flags": []},
+            "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0-3, 7", "flags": ["MPOL_F_STATIC_NODES"]},
         },
     }  # fmt: skip
 
@@ -71,6 +73,10 @@ def full_process() -> dict[str, Any]:
         "noNewPrivileges": True,
         "apparmorProfile": "p",
         "oomScoreAdj": -999,
+        "scheduler": {"policy": "SCHED_DEADLINE", "nice": 19, "flags": ["SCHED_FLAG_RESET_ON_FORK"],
+                      "runtime": 42000, "deadline": 100000, "period": 1000000},
+        "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 4},
+        "execCPUAffinity": {"initial": "7", "final": "0-3,7"},
     }
 
 

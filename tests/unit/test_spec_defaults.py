@@ -62,10 +62,18 @@ def test_features_hold_what_runc_has() -> None:
 
 def test_features_promise_nothing_that_is_refused() -> None:
     linux: Any = features()["linux"]
-    for feature, name in (("intelRdt", "intelRdt"), ("selinux", "mountLabel"),
-                          ("memoryPolicy", "memoryPolicy"), ("netDevices", "netDevices")):  # fmt: skip
+    for feature, name in (("intelRdt", "intelRdt"), ("selinux", "mountLabel"), ("netDevices", "netDevices")):
         assert linux[feature]["enabled"] == (name not in PROPERTIES["linux"])
     assert linux["mountExtensions"]["idmap"]["enabled"] is False
+
+
+def test_memory_policies_are_those_of_the_schema() -> None:
+    """features-linux.md "MemoryPolicy" wants what defs-linux.json lists as MemoryPolicyMode and MemoryPolicyFlag."""
+    assert features()["linux"]["memoryPolicy"] == {
+        "modes": ["MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED",
+                  "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE"],
+        "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
+    }  # fmt: skip
 
 
 def test_features_are_of_the_schema() -> None:

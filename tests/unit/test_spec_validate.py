@@ -124,9 +124,6 @@ BAD: list[tuple[str, object, str | None]] = [
     ("/process/consoleSize/width", 65536, None),
     ("/process/apparmorProfile", 5, None),
     ("/process/selinuxLabel", "system_u:system_r:x:s0", None),
-    ("/process/scheduler", {"policy": "SCHED_NOPE"}, None),
-    ("/process/ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 9}, None),
-    ("/process/execCPUAffinity", {"initial": "0"}, None),
     # names
     ("/hostname", "x" * 300, None),
     ("/hostname", "é" * 33, None),
@@ -229,8 +226,6 @@ BAD: list[tuple[str, object, str | None]] = [
     ("/linux/cgroupsPath", "system.slice:skerry:box", None),
     # not supported yet
     ("/linux/mountLabel", "x", None),
-    ("/linux/personality", {"domain": "LINUX32"}, None),
-    ("/linux/memoryPolicy", {"mode": "MPOL_BIND"}, None),
     ("/linux/intelRdt", {"closID": "x"}, None),
     ("/linux/netDevices", {"eth0": {"name": "x"}}, None),
     ("/vm", {"kernel": {"path": "/k"}}, None),

@@ -1,12 +1,11 @@
 """skerry delete: remove a container and all that was made for it.
 
-Runs in: delete (hot).   Imports: errors, cli.options.
+Runs in: delete (hot).   Imports: cli.options.
 Source:  runc delete; lifecycle.md K.
 Never:   knows what a container is made of.
 """
 
 from skerry.cli.options import Option, Verb
-from skerry.errors import NoSuchKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,12 +31,5 @@ VERB = Verb(
 def main(call: "Call") -> int:
     from skerry.container import delete
 
-    store, id, force = call.store(), call.id(), call.options["force"]
-    try:
-        delete(store, id, force=force, log=call.log)
-    except NoSuchKey:
-        # An id without a record: its creator died in its first step. The id goes, and the exit code
-        # says that there was no container (lifecycle 114).
-        delete(store, id, force=True, log=call.log)
-        raise
+    delete(call.store(), call.id(), force=call.options["force"], log=call.log)
     return 0

@@ -209,6 +209,11 @@ def send_signal(pidfd: int, signal: int) -> bool:
     return True
 
 
+def has_ended(pidfd: int, timeout_s: "float | None" = 0) -> bool:
+    """Wait until the process has ended; it is not reaped. False at the timeout."""
+    return _is_readable(pidfd, timeout_s)
+
+
 def wait_exit(pidfd: int, timeout_s: "float | None" = None) -> "tuple[int, int] | None":
     """Wait for the end of a child and reap it; None at the timeout, or if it is not ours to reap.
 

@@ -57,6 +57,7 @@ class Creation:
         self.request = self._gather()
         self.plan: Plan = recipe.build(self.request)
         self.dialogue: Dialogue | None = None
+        self.journal = Journal(store, id, [])
 
     def _gather(self) -> Request:
         options, record, spec = self._options, self._record, self._spec
@@ -64,7 +65,11 @@ class Creation:
         r.bundle = record["Bundle"]
         r.rootfs_path = record["Rootfs"]
         r.layers = options.layers
-        if not r.layers:
+        if r.layers:
+            from skerry.native import layers
+
+            layers.check(r.layers)
+        else:
             facts.check_rootfs(r.rootfs_path)
         r.preserve = options.preserve
         facts.check_preserved(options.preserve)
@@ -89,7 +94,8 @@ class Creation:
         r.new_keyring = options.new_keyring
         r.kcore = facts.kcore()
         for name, status in (("createContainer", "creating"), ("startContainer", "created")):
-            if (spec.get("hooks") or {}).get(name):
+            # Without a process nothing comes after the startContainer hooks, so they do not run.
+            if (spec.get("hooks") or {}).get(name) and (r.process or name != "startContainer"):
                 r.hook_states[name] = template(self.state(status, 0))
         return r
 
@@ -116,8 +122,8 @@ class Creation:
 
     def run(self) -> Dialogue:
         """Make everything, up to READY. Whatever fails, the journal says what to release."""
-        journal = Journal(self._store, self._id, [])
-        item = {"kind": "cgroup", "cgroup": self.cgroup.record}
+        journal = self.journal
+        item: dict[str, Any] = {"kind": "cgroup", "cgroup": self.cgroup.record}
         born_inside = self.cgroup.kind == "v2"
         if born_inside:
             journal.add(item)
@@ -130,6 +136,7 @@ class Creation:
             journal,
             on_process=self.cgroup.attach if late else None,
             hooks=self._hooks_due,
+            explain_end=self._explain_end,
         )
         try:
             if born_inside:
@@ -147,9 +154,13 @@ class Creation:
         return dialogue
 
     def _make_cgroup(self, journal: Journal, item: "dict[str, Any]") -> None:
-        """What turns out to be another's must not be on record: release would kill what is in it."""
+        """What turns out to be another's must not be on record: release would kill what is in it.
+
+        That it is entered stands in the next write of the journal, before a process can be in it that needs killing.
+        """
         try:
             self.cgroup.create()
+            item["entered"] = True
         except Error:
             self.cgroup.abandon()
             journal.items.remove(item)
@@ -164,6 +175,11 @@ class Creation:
         directory = self._store.directory(self._id)
         cgroup_fd = self.cgroup.join_fd()
         try:
+            if r.layers:
+                from skerry.native import layers
+
+                layers.prepare(r.layers)
+                posix.mkdir(paths.ROOTFS, 0o700, dir_fd=directory)  # the overlay's mount point
             socket = gate.make(directory)
             fds[r.gate_fd] = socket.fileno()
             if cgroup_fd >= 0:
@@ -196,6 +212,13 @@ class Creation:
         for name in ("prestart", "createRuntime"):
             run_host_hooks(name, hooks.get(name) or [], state)
         return self._digits("createContainer", dialogue.pid)
+
+    def _explain_end(self) -> str:
+        """Why skerry-init may have died without a word."""
+        if not self.cgroup.oom_kills():
+            return ""
+        limit = (self._resources.get("memory") or {}).get("limit")
+        return f"out of memory: /linux/resources/memory/limit is {limit} bytes"
 
     def _digits(self, hook: str, pid: int) -> bytes:
         """For a hook that runs inside: the pid as the container sees it."""

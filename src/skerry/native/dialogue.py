@@ -9,10 +9,11 @@ import posix
 
 from skerry.errors import Error, InitError, KernelError, SpecError
 from skerry.linux import process
+from skerry.linux.fd import close_all
 from skerry.native import facts
 from skerry.native.conversation import Record
 from skerry.native.failure import died, explain
-from skerry.native.launch import Launched, process_item
+from skerry.native.launch import END_S, Launched, process_item
 from skerry.plan import ops
 from skerry.plan.namespaces import MAPS_USER
 from skerry.plan.program import HOME_BYTES
@@ -34,8 +35,8 @@ class Dialogue:
     """
 
     __slots__ = (
-        "_on_process", "_handlers", "_hooks", "_journal", "_launched", "_middle", "_request", "console_fd", "listener",
-        "pid", "pidfd", "start_time",
+        "_early", "_explain_end", "_handlers", "_hooks", "_journal", "_launched", "_middle", "_on_process", "_request",
+        "console_fd", "pid", "pidfd", "start_time",
     )  # fmt: skip
 
     def __init__(
@@ -46,16 +47,18 @@ class Dialogue:
         *,
         on_process: "Callable[[int], None] | None" = None,
         hooks: "Callable[[Dialogue], bytes] | None" = None,
+        explain_end: "Callable[[], str] | None" = None,
     ) -> None:
         self._launched = launched
         self._request = request
         self._journal = journal
         self._on_process = on_process
         self._hooks = hooks
+        self._explain_end = explain_end
+        self._early: list[Record] = []
         self._middle: list[int] = []
         self.pid, self.pidfd, self.start_time = -1, -1, 0
         self.console_fd = -1
-        self.listener = -1
         self._handlers = {
             ops.MAPS: self._on_maps,
             ops.HOOKS: self._on_hooks,
@@ -70,23 +73,28 @@ class Dialogue:
         """
         self._launched.conversation.send(ops.GO)
         announced = 0
-        early: Record | None = None
         while True:
-            record = self._receive()
-            if record.process > announced:
-                # A new process talks while its parent has yet to tell its pid. It waits for an answer, so there is
-                # one such record at most.
-                early = record
-                continue
+            record = self._next(announced)
+            if record.kind == ops.READY:
+                return
             if record.kind == ops.PID:
                 announced += 1
                 self._on_pid(record)
-                if early is None or early.process > announced:
-                    continue
-                record, early = early, None
-            if record.kind == ops.READY:
-                return
-            self._handlers[record.kind](record)
+            else:
+                self._handlers[record.kind](record)
+
+    def _next(self, announced: int) -> Record:
+        """The next record of a process whose pid we were told.
+
+        A new process may talk before its parent has told of it. What it says then waits.
+        """
+        for record in self._early:
+            if record.process <= announced:
+                self._early.remove(record)
+                return record
+        while (record := self._receive()).process > announced:
+            self._early.append(record)
+        return record
 
     def _receive(self) -> Record:
         record = self._launched.conversation.receive()
@@ -113,22 +121,28 @@ class Dialogue:
         """Give back what the middle processes held; what the caller took stays open."""
         self._launched.close()
         for pidfd in self._middle:
-            process.wait_exit(pidfd)
+            process.wait_exit(pidfd, END_S)
             posix.close(pidfd)
+        self._middle.clear()
 
     def abort(self) -> None:
-        """Kill and reap everything of the plan that still lives."""
+        """Kill and reap everything of the plan that still lives; once done it does nothing.
+
+        Nothing is waited for without end: a process in a frozen cgroup, or in the kernel, may stay for release.
+        """
         self._launched.conversation.close()
         for pidfd in (self.pidfd, *self._middle, self._launched.pidfd):
             if pidfd >= 0:
                 process.send_signal(pidfd, 9)
         if self.pidfd >= 0:
-            process.wait_exit(self.pidfd)
+            process.wait_exit(self.pidfd, END_S)
             posix.close(self.pidfd)
             self.pidfd = -1
         if self.console_fd >= 0:
             posix.close(self.console_fd)
             self.console_fd = -1
+        close_all([record.fd for record in self._early if record.fd >= 0])
+        self._early.clear()
         self.close()
 
     def _on_pid(self, record: Record) -> None:
@@ -199,7 +213,7 @@ class Dialogue:
 
     def _died(self) -> Error:
         pidfd = self.pidfd if self.pidfd >= 0 else self._launched.pidfd
-        ended = process.wait_exit(pidfd, 10)
+        ended = process.wait_exit(pidfd, END_S)
         if ended is None:
             return InitError("skerry-init closed the conversation")
-        return died(self._launched.plan, "skerry-init", *ended)
+        return died(*ended, self._explain_end() if self._explain_end is not None else "")

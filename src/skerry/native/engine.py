@@ -1,16 +1,25 @@
 """Containers as processes of this kernel: namespaces and cgroups.
 
-Runs in: every verb (hot).   Imports: posix; linux, state, native (the heavy ones where they are used).
+Runs in: every verb (hot).   Imports: posix, errno; linux, state, native (the heavy ones where they are used).
 Source:  engine.py says what each method is for.
 Never:   writes keys other than `resources`; the core does.
 """
 
+import errno
 import posix
 
 from skerry import timeouts
-from skerry.errors import EngineError, Error, KernelError, NoSuchKey, ReleaseError, StateError
+from skerry.errors import (
+    DamagedKey,
+    EngineError,
+    Error,
+    InitError,
+    KernelError,
+    NoSuchKey,
+    StateError,
+)
 from skerry.linux import process
-from skerry.native import gate
+from skerry.native import gate, release
 from skerry.state import status as words
 from skerry.state.journal import Journal
 
@@ -33,12 +42,13 @@ _SIGKILL = 9
 class NativeEngine:
     """The engine for one id."""
 
-    __slots__ = ("_id", "_log", "_store")
+    __slots__ = ("_id", "_journal", "_log", "_store")
 
     def __init__(self, store: "Store", id: str, log: "Log") -> None:
         self._store = store
         self._id = id
         self._log = log
+        self._journal: Journal | None = None  # of the create that this object did
 
     # making
 
@@ -52,6 +62,7 @@ class NativeEngine:
         from skerry.native.create import Creation
 
         creation = Creation(self._store, self._id, spec, record, options, self._log)
+        self._journal = creation.journal
         creation.run()
         return creation
 
@@ -109,12 +120,20 @@ class NativeEngine:
             cgroup = self.cgroup()
             if sub_cgroup:
                 cgroup = cgroup.leaf(sub_cgroup)
-            execution = Execution(
-                self._store, self._id, spec, process_, options, self._log,
-                bundle=bundle, init_pid=pid, init_pidfd=pidfd, cgroup=cgroup,
-            )  # fmt: skip
-            execution.run()
-            return execution
+            while True:
+                execution = Execution(
+                    self._store, self._id, spec, process_, options, self._log,
+                    bundle=bundle, init_pid=pid, init_pidfd=pidfd, cgroup=cgroup,
+                )  # fmt: skip
+                try:
+                    execution.run()
+                    return execution
+                except (InitError, KernelError) as error:
+                    inner = cgroup.current(pid)
+                    if error.errno != errno.EBUSY or sub_cgroup or inner.paths == cgroup.paths:
+                        raise
+                    # It enabled controllers for cgroups of its own; then v2 takes no process at the top.
+                    cgroup = inner
         finally:
             posix.close(pidfd)
 
@@ -126,7 +145,7 @@ class NativeEngine:
         Errors  StateError if it has ended.
         Owns    the caller closes the pidfd.
         """
-        found = self._recorded("pid")
+        found = self._recorded("pid") or self._recorded("shim")
         pidfd = process.open_pidfd(*found) if found else None
         if found is None or pidfd is None:
             raise StateError(
@@ -170,7 +189,7 @@ class NativeEngine:
     # acting
 
     def signal(self, number: int) -> None:
-        """Signal init; SIGKILL also reaches a frozen one, and all processes where they would stay behind."""
+        """Signal init; a frozen one takes it when it is thawed."""
         _, pidfd = self.init()
         try:
             if not process.send_signal(pidfd, number):
@@ -183,11 +202,24 @@ class NativeEngine:
     def kill_all(self, number: int) -> None:
         self.cgroup().kill(number)
 
+    def kill_creation(self) -> None:
+        """Kill what another process is just making, as far as it is on record."""
+        journal = Journal.load(self._store, self._id)
+        release.kill_processes(journal)
+        if any(item.get("entered") for item in journal.of("cgroup")):
+            self.kill_all(_SIGKILL)
+
     def pause(self) -> None:
         self.cgroup().freeze()
 
     def resume(self) -> None:
         self.cgroup().thaw()
+
+    def thaw_below(self) -> None:
+        """Thaw what the container has frozen itself, too: the v1 freezer holds even SIGKILL back."""
+        from skerry.native.cgroup import freezer
+
+        freezer.thaw_below(self.cgroup())
 
     def update(self, resources: "dict[str, Any]", pointer: str) -> None:
         """Change limits; if one cannot be set, those already set are put back."""
@@ -201,37 +233,38 @@ class NativeEngine:
             cgroup.restore(saved)
             raise
 
-    def wait_for_init(self, timeout_s: int) -> bool:
-        """Wait until init is gone; reaps it if it is our child."""
+    def wait_for_init(self, timeout_s: float, *, reap: bool = True) -> bool:
+        """Wait until init is gone, and reap it if it is our child."""
         found = self._recorded("pid") or self._recorded("shim")
         pidfd = process.open_pidfd(*found) if found else None
         if pidfd is None:
             return True
         try:
-            return _ended(pidfd, timeout_s)
+            return release.end(pidfd, timeout_s) if reap else process.has_ended(pidfd, timeout_s)
         finally:
             posix.close(pidfd)
 
     # releasing
 
-    def release(self) -> None:
-        """Release what the journal lists, last first.
+    def release(self) -> bool:
+        """Release what the journal lists, last first; whether there was anything.
 
         Errors  ReleaseError with every cause; what failed stays on record for another try.
         """
         journal = Journal.load(self._store, self._id)
-        causes = []
-        for item in reversed(journal.items[:]):
-            try:
-                _RELEASE.get(item.get("kind", ""), _unknown)(item)
-            except Error as error:
-                causes.append(str(error))
-            else:
-                journal.items.remove(item)
-        if causes:
-            # What is gone can be released again without harm, so one write at the end is enough.
-            journal.save()
-            raise ReleaseError(causes)
+        if not journal.of("cgroup") and self._recorded("shim"):
+            raise DamagedKey(self._id, "resources", "no cgroup is on record")
+        return release.release_all(journal)
+
+    def release_own(self) -> None:
+        """Release what this very object has made, although the id is no more: a delete did not wait for us."""
+        if self._journal is not None:
+            items = [*self._journal.items]
+            release.release_all(Journal(self._store, self._id, items))
+
+    def release_remains(self) -> None:
+        """Release what damaged facts still tell of."""
+        release.release_remains(self._store, self._id, self._log)
 
     def _is_frozen(self) -> bool:
         try:
@@ -244,9 +277,13 @@ class NativeEngine:
             value = self._store.get(self._id, key)
         except NoSuchKey:
             return None
-        if type(value) is not dict or type(value.get("pid")) is not int:
-            return None
-        return value["pid"], value.get("start") or 0
+        if (
+            type(value) is not dict
+            or type(value.get("pid")) is not int
+            or type(value.get("start")) is not int
+        ):
+            raise DamagedKey(self._id, key, "it is not a pid with its start time")
+        return value["pid"], value["start"]
 
 
 def plan_of(bundle: str) -> "Plan":
@@ -255,62 +292,23 @@ def plan_of(bundle: str) -> "Plan":
     Errors  as create.
     """
     from skerry import paths
+    from skerry.engine import Options
     from skerry.log import SILENT
     from skerry.native.create import Creation
+    from skerry.spec import annotations
     from skerry.spec.load import load_bundle
     from skerry.spec.validate import check_spec
     from skerry.state.store import Store
 
     spec, _ = load_bundle(bundle)
     check_spec(spec)
+    store = Store(paths.run_root())
     options = Options()
     options.console = bool((spec.get("process") or {}).get("terminal"))
-    record = {"Bundle": bundle, "Rootfs": rootfs_of(spec, bundle)}
-    return Creation(Store(paths.run_root()), "plan", spec, record, options, SILENT).plan
-
-
-def rootfs_of(spec: "dict[str, Any]", bundle: str) -> str:
-    path = (spec.get("root") or {}).get("path") or ""
-    return path if path.startswith("/") else f"{bundle}/{path}"
-
-
-def _ended(pidfd: int, timeout_s: int) -> bool:
-    import select
-
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    ended = bool(poller.poll(timeout_s * 1000))
-    if ended:
-        process.wait_exit(pidfd, 0)
-    return ended
-
-
-def _release_process(item: "dict[str, Any]") -> None:
-    """A process that may still be on its way through its plan, or a holder."""
-    pidfd = process.open_pidfd(item.get("pid") or 0, item.get("start") or 0)
-    if pidfd is None:
-        return
-    try:
-        process.send_signal(pidfd, _SIGKILL)
-        if not _ended(pidfd, timeouts.seconds("KILL")):
-            raise KernelError("end", f"process {item['pid']}", 110)
-    finally:
-        posix.close(pidfd)
-
-
-def _release_cgroup(item: "dict[str, Any]") -> None:
-    from skerry.native.cgroup.tree import from_record
-
-    cgroup = from_record(item.get("cgroup") or {})
-    if cgroup.processes():
-        cgroup.kill(_SIGKILL)
-    cgroup.remove()
-
-
-def _unknown(item: "dict[str, Any]") -> None:
-    raise EngineError(
-        f"cannot release {item.get('kind')!r}: this version of skerry does not know it"
-    )
-
-
-_RELEASE = {"process": _release_process, "cgroup": _release_cgroup, "holder": _release_process}
+    options.layers = annotations.layer_paths(spec.get("annotations") or {}, bundle)
+    if options.layers:
+        rootfs = f"{paths.state_dir(store.root, 'plan')}/{paths.ROOTFS}"
+    else:
+        rootfs = paths.below(bundle, spec["root"]["path"])
+    record = {"Bundle": bundle, "Rootfs": rootfs}
+    return Creation(store, "plan", spec, record, options, SILENT).plan

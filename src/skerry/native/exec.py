@@ -9,6 +9,7 @@ import posix
 
 from skerry import paths, timeouts
 from skerry.engine import Options
+from skerry.errors import SpecError, errno_text
 from skerry.linux import caps
 from skerry.native import facts
 from skerry.native.cgroup.group import Cgroup
@@ -63,7 +64,7 @@ class Execution:
         facts.check_capabilities(r)
         r.limits = facts.limits(process)
         r.cgroup_version = 2 if cgroup.kind == "v2" else 1
-        r.join, r.join_user = facts.own_namespaces_mask(init_pid)
+        r.join, r.join_user = facts.own_namespaces_mask(init_pid, init_pidfd)
         self.request = r
         self.plan = recipe.build(r)
         self.dialogue: Dialogue | None = None
@@ -87,6 +88,7 @@ class Execution:
                 posix.close(cgroup_fd)
         dialogue = self.dialogue = Dialogue(launched, r, None)
         try:
+            self._choose_cpus(launched.pid)
             if cgroup_fd < 0:
                 self._cgroup.attach(launched.pid)
             dialogue.run()
@@ -94,6 +96,22 @@ class Execution:
             dialogue.abort()
             raise
         return dialogue
+
+    def _choose_cpus(self, pid: int) -> None:
+        """execCPUAffinity/initial: where the process is as it joins the cgroup, which on v1 is our doing too."""
+        cpus = ((self.request.process or {}).get("execCPUAffinity") or {}).get("initial") or ""
+        if not cpus.strip():
+            return
+        from skerry.spec.number_list import bits
+
+        mask = bits(cpus)
+        try:
+            posix.sched_setaffinity(pid, [n for n in range(mask.bit_length()) if mask >> n & 1])
+        except OSError as error:
+            raise SpecError(
+                "/execCPUAffinity/initial",
+                f"cannot run on the CPUs {cpus}: {errno_text(error.errno or 0)}",
+            ) from error
 
     def finish(self) -> None:
         """Let it become the program; errors of execve come out here."""

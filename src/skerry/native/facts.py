@@ -9,8 +9,9 @@ import errno
 import fcntl
 import posix
 
-from skerry.errors import Error, SpecError, errno_text
-from skerry.linux import abi, caps
+from skerry.errors import Error, InitError, SpecError, errno_text
+from skerry.linux import abi, caps, process
+from skerry.linux.fd import is_inheritable
 from skerry.plan import namespaces
 from skerry.plan.request import Request
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from skerry.native.cgroup.group import Cgroup
     from skerry.native.cgroup.tree import Layout
 
-_S_IFMT, _S_IFDIR = 0o170000, 0o040000
+_S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
 # pipes, fifos, sockets; terminals are character devices that answer TCGETS
 _OWNED = (0o010000, 0o140000)
 _S_IFCHR = 0o020000
@@ -40,12 +41,14 @@ def machine() -> str:
 def check_rootfs(path: str) -> None:
     """Errors  SpecError at /root/path."""
     try:
-        mode = posix.stat(path).st_mode
+        mode = posix.lstat(path).st_mode
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", errno.EINVAL) or errno.EINVAL
         raise SpecError("/root/path", f"cannot open {path}: {errno_text(number)}") from None
+    if mode & _S_IFMT == _S_IFLNK:
+        raise SpecError("/root/path", f"{path} is a symbolic link, as in runc it must not be")
     if mode & _S_IFMT != _S_IFDIR:
-        raise SpecError("/root/path", f"{path} is not a directory")
+        raise SpecError("/root/path", f"{path} is not a directory")  # nor is a link to one
 
 
 def bind_sources(spec: "dict[str, Any]", bundle: str) -> "dict[int, tuple[str, bool]]":
@@ -81,15 +84,18 @@ def stdio_owner(stdio: "tuple[int, int, int]") -> "tuple[int, ...]":
 
 
 def check_preserved(count: int) -> None:
+    """What the caller passes on is inheritable; what we opened on a number it left free is not."""
     for fd in range(3, 3 + count):
         try:
-            fcntl.fcntl(fd, fcntl.F_GETFD)
+            given = is_inheritable(fd)
         except OSError:
-            raise Error(f"cannot preserve fd {fd} (of {count} from 3 on): it is not open") from None
+            given = False
+        if not given:
+            raise Error(f"cannot preserve fd {fd} (of {count} from 3 on): it is not open")
 
 
 def check_namespaces(r: Request) -> None:
-    """What is joined must be a namespace of that type.
+    """What is joined must be a namespace of that type, and not be ours where the container would change it.
 
     Errors  SpecError at /linux/namespaces/<n>/path.
     """
@@ -104,10 +110,22 @@ def check_namespaces(r: Request) -> None:
         try:
             if fcntl.ioctl(fd, _NS_GET_NSTYPE) != namespaces.FLAGS[kind]:
                 raise SpecError(pointer, f"{path} is not a {kind} namespace")
+            found, ours = posix.fstat(fd), posix.stat(f"/proc/self/ns/{namespaces.file_name(kind)}")
         except OSError:
             raise SpecError(pointer, f"{path} is not a {kind} namespace") from None
         finally:
             posix.close(fd)
+        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+            _refuse_ours(r, kind, pointer)
+
+
+def _refuse_ours(r: Request, kind: str, pointer: str) -> None:
+    """The container's root would take the place of the host's, and its name that of the host."""
+    if kind == "mount":
+        raise SpecError(pointer, "is the host's mount namespace, where the host would lose its root")
+    for word in ("hostname", "domainname"):
+        if kind == "uts" and r.spec.get(word):
+            raise SpecError(f"/{word}", "is not allowed in the host's uts namespace")
 
 
 def check_capabilities(r: Request) -> None:
@@ -154,8 +172,11 @@ def cgroup_mounts(r: Request, layout: "Layout", cgroup: "Cgroup") -> None:
         r.cgroup_mounts.append((base, cgroup.paths[names[0]], ",".join(names)))
 
 
-def own_namespaces_mask(pid: int) -> "tuple[int, bool]":
-    """(CLONE_* mask of the namespaces of `pid` that are not ours, whether `user` is among them)."""
+def own_namespaces_mask(pid: int, pidfd: int) -> "tuple[int, bool]":
+    """(CLONE_* mask of the namespaces of `pid` that are not ours, whether `user` is among them).
+
+    Errors  InitError if it has ended: what a dead process has no namespaces of would be run in the host's.
+    """
     mask = 0
     for kind, flag in namespaces.FLAGS.items():
         name = namespaces.file_name(kind)
@@ -163,25 +184,34 @@ def own_namespaces_mask(pid: int) -> "tuple[int, bool]":
             theirs = posix.stat(f"/proc/{pid}/ns/{name}")
             ours = posix.stat(f"/proc/self/ns/{name}")
         except OSError:
-            continue  # the kernel has no such namespace, or the process is gone: setns will say
+            continue  # the kernel has no such namespace, or the process is gone
         if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
             mask |= flag
+    if process.has_ended(pidfd):
+        raise InitError(
+            "cannot join the container's namespaces: its init has ended", errno=errno.ESRCH
+        )
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 
 def parent_mount(r: Request) -> str:
-    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host."""
-    from skerry.linux import mountinfo
+    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host.
 
+    By the mount's id: a path may lead through links.
+    """
     word = r.linux.get("rootfsPropagation") or ""
-    if word in ("", "rslave", "rprivate"):
+    if word in ("", "rslave", "rprivate") or r.layers:
         return ""
-    best = "/"
-    for mount in mountinfo.read():
-        point = mount.point.rstrip("/")
-        if r.rootfs_path == mount.point or r.rootfs_path.startswith(f"{point}/"):
-            best = mount.point if len(mount.point) >= len(best) else best
-    return best
+    from skerry.linux import mountinfo
+    from skerry.linux.cgroupfs import read_bytes
+
+    fd = posix.open(r.rootfs_path, abi.O_PATH | posix.O_CLOEXEC)
+    try:
+        lines = read_bytes(f"/proc/self/fdinfo/{fd}").split(b"\n")
+    finally:
+        posix.close(fd)
+    number = next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))
+    return next((mount.point for mount in mountinfo.read() if mount.id == number), "/")
 
 
 def full_mounts(rootfs: str) -> "list[str]":

@@ -81,7 +81,7 @@ def _hook_error(step: str, hint: str, errno: int, status: int, tail: bytes) -> E
     return HookError(f"{text}, output: {output}" if output else text)
 
 
-def died(plan: Plan, last: str, code: int, signal: int) -> Error:
+def died(code: int, signal: int, hint: str) -> Error:
     """The conversation ended without a word: skerry-init was killed."""
     how = f"killed by signal {signal}" if signal else f"exit status {code}"
-    return InitError(f"{last} ended while the container was being made: {how}")
+    return InitError(f"skerry-init ended before the program could start: {how}", hint=hint)

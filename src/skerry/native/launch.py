@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+END_S = 10  # the kernel's time to end what was told to
+
+
 class Launched:
     """The first process of a plan, and our end of the conversation with all of them."""
 
@@ -40,8 +43,10 @@ class Launched:
     def close(self) -> None:
         """End the conversation, and with it whatever still listens; reap the first process."""
         self.conversation.close()
-        process.wait_exit(self.pidfd)
-        posix.close(self.pidfd)
+        if self.pidfd >= 0:
+            process.wait_exit(self.pidfd, END_S)
+            posix.close(self.pidfd)
+            self.pidfd = -1
 
 
 def process_item(pid: int, start_time: int) -> "dict[str, Any]":

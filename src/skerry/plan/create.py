@@ -9,6 +9,7 @@ Never:   looks at the host; what it must know is in the Request.
     (skerry:2:join   instead, where something is joined by path or a time namespace is made; then skerry:3:init)
 """
 
+from skerry.errors import SpecError
 from skerry.linux import abi
 from skerry.plan import (
     begin,
@@ -23,6 +24,7 @@ from skerry.plan import (
     ops,
     program,
     rootfs,
+    scheduling,
 )
 from skerry.plan.build import Data, Plan, Reg
 from skerry.plan.request import Request
@@ -44,7 +46,7 @@ def build(r: Request) -> Plan:
     begin.begin(p, r, last_fd=last_fd)
     # Everything that needs the host's view is held by fd before the first namespace is made.
     mounts_ = mounts.read(r)
-    nodes = devices.read(r) if r.namespace("mount") is not None else []
+    nodes = devices.read(r)
     paths = namespaces.open_paths(p, r)
     mounts.take_sources(p, r, mounts_)
     devices.take_nodes(p, r, nodes)
@@ -60,10 +62,7 @@ def build(r: Request) -> Plan:
     identity.join_keyring(p, r)
     namespaces.bring_up_loopback(p, r)
     proc = _proc(p, r)
-    if r.namespace("mount") is not None:
-        _fill(p, r, tree, proc, mounts_, nodes, paths)
-    else:
-        _without_mounts(p, r, tree, proc)
+    _fill(p, r, tree, proc, mounts_, nodes, paths)
     if "pid" in paths:
         # After the pivot: earlier, processes of that namespace could see the host through our /proc entry.
         namespaces.join_pid(p, r, paths["pid"])
@@ -106,16 +105,6 @@ def _fill(
     _names(p, r)
 
 
-def _without_mounts(p: Plan, r: Request, tree: Reg, proc: "Reg | None") -> None:
-    hooks.due(p, r)
-    if r.console:
-        console.open_console(p, r, tree, bind=False)
-    if proc is not None:
-        masks.set_sysctls(p, r, proc)
-    rootfs.enter_without_mounts(p, tree)
-    _names(p, r)
-
-
 def _names(p: Plan, r: Request) -> None:
     for key, call in (("hostname", "sethostname"), ("domainname", "setdomainname")):
         name = r.spec.get(key)
@@ -134,18 +123,29 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     root = p.result("openat", abi.AT_FDCWD, "/", abi.O_PATH | abi.O_CLOEXEC, 0)
     what = program.Program(p, r)
     program.find_home(p, r, what, root)
-    program.enter_directory(p, r, root)
+    entered = program.enter_directory(p, r, root)
     # The root last of all mounts: nothing more is made in it.
     rootfs.make_readonly(p, r, root)
     if proc is not None:
         masks.set_apparmor(p, r, proc)
+    scheduling.use_every_cpu(p)  # the limits were set before the hooks ran
+    _check_descriptors(r)
     signals = _close_others(p, r)
-    path = program.become_user(p, r, what)
+    path = program.become_user(p, r, what, entered)
     _ready(p)
     p.step("wait to be on record")
     state = hooks.receive_state(p, r, "startContainer")
     _gate(p, r, signals)
     _after_gate(p, r, what, state, path)
+
+
+def _check_descriptors(r: Request) -> None:
+    """What `start` sends is one more fd, and the limits hold by then."""
+    needed = 4 + r.preserve
+    for index, entry in enumerate((r.process or {}).get("rlimits") or ()):
+        if entry["type"] == "RLIMIT_NOFILE" and entry["soft"] < needed:
+            rule = f"{entry['soft']} leaves no descriptor to start with, {needed} are needed"
+            raise SpecError(f"{r.pointer}/rlimits/{index}/soft", rule)
 
 
 def _after_gate(
@@ -197,7 +197,7 @@ def _hold(p: Plan, r: Request) -> None:
     begin.block_signals(p)
     _ready(p)
     begin.wait_for(p, "being on record")
-    pipe = _gate(p, r, signals)
+    _gate(p, r, signals)
     p.step("hold the namespaces")
-    p.call("close", pipe)
+    p.call("CLOSE", 0)  # the gate first, for it has the lower number: who reads the pipe's end finds it opened
     p.call("PARK")

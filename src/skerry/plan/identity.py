@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFAULT_UMASK = 0o022
-_CPU_MASK_BYTES = 1024  # 8192 CPUs, the most a kernel is built for
 _NO_GRANT = "the host grants skerry fewer capabilities than the spec asks for"
 # What a new session keyring has (possessor all; user view, read, link), plus search for the user
 _KEYRING_PERMISSIONS = 0x3F1B0000
@@ -54,12 +53,6 @@ def set_limits(p: Plan, r: Request) -> None:
         p.call("prlimit64", 0, abi.RLIMITS[entry["type"]], p.words(values), 0)
 
 
-def reset_affinity(p: Plan) -> None:
-    """All CPUs that the cgroup allows, whatever the caller of skerry was bound to."""
-    p.step("use every CPU of the cgroup")
-    p.call("sched_setaffinity", 0, _CPU_MASK_BYTES, p.blob(b"\xff" * _CPU_MASK_BYTES))
-
-
 def set_no_new_privs(p: Plan, r: Request) -> None:
     if r.process.get("noNewPrivileges"):  # type: ignore[union-attr]
         p.step("set no_new_privs", f"{r.pointer}/noNewPrivileges")
@@ -92,6 +85,7 @@ def switch_user(p: Plan, r: Request) -> None:
     uid, gid = user.get("uid", 0), user.get("gid", 0)
     groups = user.get("additionalGids") or []
     unmapped = {EINVAL: "the id is not mapped in the user namespace"}
+    p.step("keep the capabilities over the change of user")
     p.call("prctl", abi.PR_SET_KEEPCAPS, 1, 0, 0, 0)
     p.step("set the additional groups", f"{r.pointer}/user/additionalGids", unmapped)
     array = p.blob(pack(f"<{len(groups)}I", *groups)) if groups else 0

@@ -11,7 +11,7 @@ from skerry.linux import abi
 from skerry.plan import ops
 from skerry.plan.begin import write_file
 from skerry.plan.build import Plan, Reg
-from skerry.plan.mounts import create_mount, set_string
+from skerry.plan.filesystems import create_mount, set_string
 from skerry.plan.request import Request
 from skerry.plan.rootfs import EMPTY_TREE, attach, set_mount
 
@@ -52,7 +52,12 @@ def open_host_proc(p: Plan, *, into: "Reg | None" = None) -> Reg:
 
 
 def set_sysctls(p: Plan, r: Request, proc: Reg) -> None:
-    for key, value in (r.linux.get("sysctl") or {}).items():
+    settings = r.linux.get("sysctl")
+    if not settings:
+        return
+    from skerry.spec.sysctl import sysctl_path
+
+    for key, value in settings.items():
         hints = {
             ENOENT: "the kernel has no such setting in this namespace",
             EINVAL: f"the kernel refuses the value {value!r}",
@@ -62,14 +67,6 @@ def set_sysctls(p: Plan, r: Request, proc: Reg) -> None:
             f"set sysctl {key}", "/linux/sysctl/" + key.replace("~", "~0").replace("/", "~1"), hints
         )
         write_file(p, proc, "sys/" + sysctl_path(key), value)
-
-
-def sysctl_path(key: str) -> str:
-    """`net.ipv4.conf.eth0/1.forwarding` and `net/ipv4/conf/eth0.1/forwarding` are the same (sysctl(8))."""
-    dot, slash = key.find("."), key.find("/")
-    if slash >= 0 and (dot < 0 or slash < dot):
-        return key
-    return key.translate({ord("."): "/", ord("/"): "."})
 
 
 def set_apparmor(p: Plan, r: Request, proc: Reg) -> None:

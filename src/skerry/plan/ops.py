@@ -9,9 +9,10 @@ A plan is one file (a sealed memfd), little endian, mapped privately by skerry-i
     header | operations | relocations (u32 each) | data
 
 An operation is a system call, or one of the specials below, with up to six arguments. An argument is a number, an
-offset into the data (becomes a pointer), or a register (an earlier result); what is not used is zero. A relocation is an
-offset into the data where an aligned u64 holds an offset into the data; skerry-init turns it into a pointer before the
-first operation. The data ends with a zero byte that no operation writes, so a string never runs past it.
+offset into the data (becomes a pointer), or a register (an earlier result, -1 before); what is not used is zero. A
+relocation is an offset into the data where an aligned u64 holds an offset into the data; skerry-init turns it into a
+pointer before the first operation. The data ends with a zero byte that no operation writes, so a string never runs past
+it.
 
 What a failure (a result in -4095..-1) means is said by `fail`: FATAL reports (operation, errno) and ends the process with
 status 1; IGNORE goes on if the errno is one of `errnos`; JUMP goes on at `target` if it is. An empty list means any errno;
@@ -240,8 +241,8 @@ CALLS = {
         "fchownat",
         "close",
     ),
-    "PARK": ("rt_sigprocmask", "rt_sigtimedwait", "waitid"),
-    "WAIT": ("waitid",),
+    "PARK": ("rt_sigprocmask", "rt_sigtimedwait", "wait4"),
+    "WAIT": ("wait4",),
 }
 CALLS_OF_START = ("statx", "mmap", "fcntl")
 CALLS_OF_END = ("write", "exit_group")

@@ -1,9 +1,5 @@
 """What a recipe must know besides the spec: facts of the host, looked up before the plan is built.
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 Runs in: create, exec (hot); pure.   Imports: nothing.
 Source:  native/facts.py fills it from the host; tests fill it by hand.
 Never:   holds an open fd or a policy.

@@ -9,7 +9,7 @@ import posix
 
 from skerry import paths
 from skerry.errors import EngineError
-from skerry.linux import seccomp
+from skerry.linux import abi, seccomp
 from skerry.linux.caps import CAPS
 from skerry.spec import OCI_VERSION, OCI_VERSION_LOWEST
 from skerry.spec.annotations import OPERATOR_ONLY
@@ -48,7 +48,7 @@ def features() -> "dict[str, Any]":
             "apparmor": {"enabled": True},
             "selinux": {"enabled": "mountLabel" not in refused},
             "intelRdt": {"enabled": "intelRdt" not in refused},
-            "memoryPolicy": {"enabled": "memoryPolicy" not in refused},
+            "memoryPolicy": {"modes": sorted(abi.MPOL_MODES), "flags": sorted(abi.MPOL_FLAGS)},
             "mountExtensions": {"idmap": {"enabled": "uidMappings" not in PROPERTIES["mount"]}},
             "netDevices": {"enabled": "netDevices" not in refused},
         },

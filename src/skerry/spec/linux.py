@@ -21,6 +21,7 @@ from skerry.spec.fields import (
     text,
 )
 from skerry.spec.mounts import is_root
+from skerry.spec.process import check_scheduling
 from skerry.spec.resources import check_resources
 
 TYPE_CHECKING = False
@@ -175,4 +176,6 @@ _LINUX = {
     "readonlyPaths": each(_path_below_root),
     "rootfsPropagation": one_of(*_PROPAGATIONS),
     "timeOffsets": record({"monotonic": _OFFSET, "boottime": _OFFSET}),
+    "personality": check_scheduling,
+    "memoryPolicy": check_scheduling,
 }

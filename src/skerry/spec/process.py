@@ -114,6 +114,13 @@ def _check_rlimits(value: "Any", pointer: str) -> None:
             )
 
 
+def check_scheduling(value: "Any", pointer: str) -> None:
+    """Check one of the properties of spec/scheduling.py: few specs have any, so it is loaded late."""
+    from skerry.spec.scheduling import CHECKS
+
+    CHECKS[pointer.rpartition("/")[2]](value, pointer)
+
+
 def _check_rlimit_type(value: "Any", pointer: str) -> None:
     text(value, pointer)
     if value not in abi.RLIMITS:
@@ -150,4 +157,7 @@ _PROCESS = {
     "noNewPrivileges": boolean,
     "apparmorProfile": text,
     "oomScoreAdj": integer(-1000, 1000),
+    "scheduler": check_scheduling,
+    "ioPriority": check_scheduling,
+    "execCPUAffinity": check_scheduling,
 }

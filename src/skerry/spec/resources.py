@@ -1,6 +1,6 @@
 """Rules for `linux.resources`: of a spec, and of the document that update is given.
 
-Runs in: create, run, update (hot); pure.   Imports: spec.fields.
+Runs in: create, run, update (hot); pure.   Imports: spec.fields, spec.number_list.
 Source:  config-linux.md "Control groups"; admin-guide/cgroup-v1 and cgroup-v2 of Linux 6.18.
 Never:   knows which cgroup version the host has; native/cgroup refuses what that cannot do.
 """
@@ -20,10 +20,10 @@ from skerry.spec.fields import (
     name,
     one_of,
     record,
-    show,
     text,
     wrong,
 )
+from skerry.spec.number_list import check_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,18 +71,6 @@ def _check_period(value: "Any", pointer: str) -> None:
     UINT64(value, pointer)
     if value and not _PERIOD_LOWEST_US <= value <= _PERIOD_HIGHEST_US:
         raise SpecError(pointer, f"{value} is not in {_PERIOD_LOWEST_US}..{_PERIOD_HIGHEST_US}")
-
-
-def _check_list(value: "Any", pointer: str) -> None:
-    """Numbers and ranges, as cpuset(7) writes them: `0-3,5`."""
-    text(value, pointer)
-    for part in value.split(",") if value.strip() else ():
-        low, dash, high = part.strip().partition("-")
-        for number in (low, high) if dash else (low,):
-            if not (number.isascii() and number.isdigit() and len(number) <= 5):
-                raise wrong(value, pointer, "a list of numbers and ranges")
-        if dash and int(low) > int(high):
-            raise SpecError(pointer, f"{show(part)} counts backwards")
 
 
 def _check_weight(value: "Any", pointer: str) -> None:
@@ -138,8 +126,8 @@ _CPU = {
     "period": _check_period,
     "realtimeRuntime": LIMIT,
     "realtimePeriod": UINT64,
-    "cpus": _check_list,
-    "mems": _check_list,
+    "cpus": check_list,
+    "mems": check_list,
     "idle": integer(0, 1),
 }
 # -1 stands for every number.

@@ -29,7 +29,8 @@ _SETTINGS = {
     "kernel/domainname": "uts",
 }
 _TREES = {"fs/mqueue/": "ipc", "net/": "network", "user/": "user"}
-_HOST_NETWORK = "/proc/self/ns/net"
+# type of namespace -> its file below /proc/<pid>/ns
+_FILES = {"ipc": "ipc", "network": "net", "user": "user", "uts": "uts"}
 
 
 def sysctl_path(key: str) -> str:
@@ -61,8 +62,8 @@ def check_sysctl(value: "Any", pointer: str, namespaces: "dict[str, str]") -> No
             raise SpecError(here, "is not in a separate kernel namespace")
         if owner not in namespaces:
             raise SpecError(here, f"is not allowed in the host's {owner} namespace")
-        if owner == "network" and _is_host_network(namespaces["network"]):
-            raise SpecError(here, "is not allowed in the host's network namespace")
+        if _is_ours(owner, namespaces[owner]):
+            raise SpecError(here, f"is not allowed in the host's {owner} namespace")
 
 
 def _owner(path: str) -> str:
@@ -72,12 +73,12 @@ def _owner(path: str) -> str:
     return _SETTINGS.get(path, "")
 
 
-def _is_host_network(path: str) -> bool:
-    """Whether a path names our own network namespace; a missing one is told when it is joined."""
+def _is_ours(kind: str, path: str) -> bool:
+    """Whether a path names our own namespace; a missing one is told when it is joined."""
     if not path:
         return False
     try:
-        here, there = posix.stat(_HOST_NETWORK), posix.stat(path)
+        here, there = posix.stat(f"/proc/self/ns/{_FILES[kind]}"), posix.stat(path)
     except OSError:
         return False
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

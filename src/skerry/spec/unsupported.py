@@ -13,9 +13,6 @@ from skerry.errors import SpecError
 PROPERTIES = {
     "process": {
         "selinuxLabel": "SELinux labels are not supported yet",
-        "scheduler": "scheduling policies are not supported yet",
-        "ioPriority": "I/O priorities are not supported yet",
-        "execCPUAffinity": "a CPU affinity for exec is not supported yet",
     },
     "user": {"username": "a user name has no meaning on Linux, give uid and gid"},
     "mount": {
@@ -24,8 +21,6 @@ PROPERTIES = {
     },
     "linux": {
         "mountLabel": "SELinux labels are not supported yet",
-        "personality": "personalities are not supported yet",
-        "memoryPolicy": "memory policies are not supported yet",
         "intelRdt": "Intel RDT is not supported yet",
         "netDevices": "moving network devices is not supported yet",
     },

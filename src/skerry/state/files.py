@@ -20,16 +20,23 @@ OPEN_FILE = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEX
 _OPEN_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
-def check_owner(status: posix.stat_result, what: str) -> None:
-    """Refuse what another user could have written.
+def foreign(status: posix.stat_result) -> str:
+    """Why another user could have written this, or "".
 
     What is read here decides who is signalled and what is deleted.
     """
     if status.st_uid not in (posix.geteuid(), 0):
-        raise Error(f"cannot use {what}: it belongs to user {status.st_uid}")
+        return f"it belongs to user {status.st_uid}"
     if status.st_mode & 0o022:
-        mode = status.st_mode & 0o7777
-        raise Error(f"cannot use {what}: others may write there (mode {mode:04o})")
+        return f"others may write there (mode {status.st_mode & 0o7777:04o})"
+    return ""
+
+
+def check_owner(status: posix.stat_result, what: str) -> None:
+    """Errors  Error for what another user could have written."""
+    cause = foreign(status)
+    if cause:
+        raise Error(f"cannot use {what}: {cause}")
 
 
 def read_small(path: str) -> bytes:

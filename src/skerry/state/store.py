@@ -1,7 +1,7 @@
 """The key store: a directory for each id, a file for each key, facts that are gone after a reboot.
 
 Runs in: every verb (hot).   Imports: posix, errno, fcntl; skerry.errors, jsonio, paths, linux.fd,
-         state.files.
+         state.files, state.keys.
 Source:  docs/lifecycle.md A; rename(2), flock(2).
 Never:   keeps a value in memory, syncs to a disk (it is volatile), or follows a link below its
          root.
@@ -22,6 +22,8 @@ import posix
 
 from skerry.errors import (
     AlreadyExists,
+    Damaged,
+    DamagedKey,
     Error,
     KernelError,
     NoSuchKey,
@@ -32,7 +34,7 @@ from skerry.errors import (
 from skerry.jsonio import dumps, loads
 from skerry.linux.fd import read_all
 from skerry.paths import BOOT, ID, SCRATCH, id_name, name_id
-from skerry.state import files
+from skerry.state import files, keys
 
 # key -> (value, who writes it and when, who clears it); there is one writer for each, and nobody
 # else writes it
@@ -56,11 +58,7 @@ KEYS = {
 }
 
 BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
-KEY_LIMIT_BYTES = 128
-_KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 _ATTEMPTS = 16
-
-_S_IFMT, _S_IFREG = 0o170000, 0o100000
 
 
 class Store:
@@ -83,7 +81,7 @@ class Store:
         """The same with several keys: all of them are there with the id."""
         if not id:
             raise UsageError("container id cannot be empty")
-        contents = {_checked(key): dumps(value) for key, value in values.items()}
+        contents = {keys.checked(key): dumps(value) for key, value in values.items()}
         contents[ID] = id.encode("utf-8", "surrogatepass")
         for _ in range(_ATTEMPTS):
             self._ensure_root()
@@ -123,7 +121,7 @@ class Store:
 
         Errors  NotFound; Error for a value that JSON cannot hold.
         """
-        _checked(key)
+        keys.checked(key)
         data = dumps(value)
         fd = self.directory(id)
         temporary = f"@{_random()}"
@@ -141,12 +139,12 @@ class Store:
     def get(self, id: str, key: str) -> object:
         """Read a key.
 
-        Errors  NotFound; NoSuchKey; Error for a file that is not one of ours, whole.
+        Errors  NotFound; NoSuchKey; DamagedKey for a file that is not one of ours, whole.
         """
-        _checked(key)
+        keys.checked(key)
         fd = self.directory(id)
         try:
-            data = _read_key(fd, id, key)
+            data = keys.read(fd, id, key)
         except NoSuchKey:
             self._check_named(fd, id)  # the keys of an id that is being removed go one by one
             raise
@@ -155,14 +153,14 @@ class Store:
         try:
             return loads(data)
         except SpecError as error:
-            raise _unreadable(id, key, error.rule) from error
+            raise DamagedKey(id, key, error.rule) from error
 
     def clear(self, id: str, key: str) -> None:
         """Take a key away.
 
         Errors  NotFound; NoSuchKey.
         """
-        _checked(key)
+        keys.checked(key)
         fd = self.directory(id)
         try:
             posix.unlink(key, dir_fd=fd)
@@ -179,7 +177,16 @@ class Store:
 
         Errors  NotFound. What cannot be deleted (a mount lies on it) is left for the next remove.
         """
-        fd = self.directory(id)
+        self._bury(id, self.directory(id))
+
+    def discard(self, id: str) -> None:
+        """The same for an id whose directory is not fit to be used: nothing in it is read.
+
+        Errors  NotFound.
+        """
+        self._bury(id, self._open(id))
+
+    def _bury(self, id: str, fd: int) -> None:
         grave = self._scratch()
         try:
             files.ensure_directory(f"{self.root}/{SCRATCH}")
@@ -215,9 +222,17 @@ class Store:
     def directory(self, id: str) -> int:
         """Open the directory of an id.
 
-        Errors  NotFound; Error if somebody else could write there.
+        Errors  NotFound; Damaged if somebody else could write there.
         Owns    the caller closes it.
         """
+        fd = self._open(id)
+        cause = files.foreign(posix.fstat(fd))
+        if cause:
+            posix.close(fd)
+            raise Damaged(id, f"cannot use the directory of ID '{id}': {cause}")
+        return fd
+
+    def _open(self, id: str) -> int:
         if not id or not self._is_current():
             raise NotFound(id)
         try:
@@ -230,10 +245,6 @@ class Store:
             # In a directory that happens to lie in the root, `/etc/ssl` for `--root /etc`, there is
             # no file ID.
             posix.stat(ID, dir_fd=fd, follow_symlinks=False)
-            files.check_owner(posix.fstat(fd), f"the directory of ID '{id}'")
-        except Error:
-            posix.close(fd)
-            raise
         except OSError as error:
             posix.close(fd)
             if error.errno == errno.ENOENT:
@@ -353,36 +364,3 @@ def _boot_id() -> bytes:
 
 def _random() -> str:
     return posix.getrandom(8).hex()
-
-
-def _checked(key: str) -> str:
-    """A key is one plain file name, so that nothing of it needs escaping."""
-    if 0 < len(key) <= KEY_LIMIT_BYTES and key[0] != "." and _KEY_CHARACTERS.issuperset(key):
-        return key
-    raise Error(f"invalid key '{key}'")
-
-
-def _unreadable(id: str, key: str, cause: str) -> Error:
-    return Error(f"cannot read state '{key}' of ID '{id}': {cause}")
-
-
-def _read_key(directory_fd: int, id: str, key: str) -> bytes:
-    try:
-        fd = posix.open(key, files.OPEN_FILE, dir_fd=directory_fd)
-    except FileNotFoundError:
-        raise NoSuchKey(id, key) from None
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
-            raise _unreadable(id, key, "not a regular file") from None
-        raise KernelError("read", f"state '{key}' of ID '{id}'", error.errno or 0) from error
-    try:
-        status = posix.fstat(fd)
-        if status.st_mode & _S_IFMT != _S_IFREG:
-            raise _unreadable(id, key, "not a regular file")
-        files.check_owner(status, f"state '{key}' of ID '{id}'")
-        # Files are replaced and never changed, so the size holds.
-        return posix.read(fd, status.st_size)
-    except OSError as error:
-        raise KernelError("read", f"state '{key}' of ID '{id}'", error.errno or 0) from error
-    finally:
-        posix.close(fd)
