@@ -45,7 +45,7 @@ def build(r: Request) -> Plan:
     begin.begin(p, r, last_fd=last_fd)
     # Everything that needs the host's view is held by fd before the first namespace is made.
     mounts_ = mounts.read(r)
-    nodes = devices.read(r) if r.namespace("mount") is not None else []
+    nodes = devices.read(r)
     paths = namespaces.open_paths(p, r)
     mounts.take_sources(p, r, mounts_)
     devices.take_nodes(p, r, nodes)
@@ -60,15 +60,15 @@ def build(r: Request) -> Plan:
         namespaces.enter_new(p, r, cgroup_fd=cgroup_fd)
     identity.join_keyring(p, r)
     namespaces.bring_up_loopback(p, r)
-    proc = _proc(p, r)
-    if r.namespace("mount") is not None:
-        _fill(p, r, tree, proc, mounts_, nodes, paths)
-    else:
-        _without_mounts(p, r, tree, proc)
+    proc = _fill(p, r, tree, mounts_, nodes, paths)
     if "pid" in paths:
-        # After the pivot: earlier, processes of that namespace could see the host through our /proc entry.
+        # After the pivot: earlier, processes of that namespace could see the host through our /proc entry. And without
+        # a procfs made outside of it, which shows the host's.
+        if proc is not None:
+            p.close(proc)
         namespaces.join_pid(p, r, paths["pid"])
         begin.fork(p, "skerry:3:init")
+        proc = None
     _finish(p, r, proc)
     return p
 
@@ -84,12 +84,14 @@ def _fill(
     p: Plan,
     r: Request,
     tree: Reg,
-    proc: "Reg | None",
     mounts_: "list[mounts.Mount]",
     nodes: "list[devices.Device]",
     paths: "dict[str, Reg]",
-) -> None:
-    """The container's mount namespace, up to and with the pivot."""
+) -> "Reg | None":
+    """The container's mount namespace, up to and with the pivot.
+
+    Result  a private procfs, where one is needed.
+    """
     rootfs.place(p, r, tree)
     late = mounts.attach_all(p, r, mounts_, tree, paths.get("pid"))
     devices.make(p, r, nodes, tree)
@@ -97,6 +99,7 @@ def _fill(
     hooks.due(p, r)
     if r.console:
         console.open_console(p, r, tree, bind=True)
+    proc = _proc(p, r)
     # Settings first: /proc/sys becomes read-only next. Masks last, they cover files of the paths above.
     if proc is not None:
         masks.set_sysctls(p, r, proc)
@@ -105,16 +108,7 @@ def _fill(
     mounts.finish_readonly(p, late)
     rootfs.pivot(p, r, tree)
     _names(p, r)
-
-
-def _without_mounts(p: Plan, r: Request, tree: Reg, proc: "Reg | None") -> None:
-    hooks.due(p, r)
-    if r.console:
-        console.open_console(p, r, tree, bind=False)
-    if proc is not None:
-        masks.set_sysctls(p, r, proc)
-    rootfs.enter_without_mounts(p, tree)
-    _names(p, r)
+    return proc
 
 
 def _names(p: Plan, r: Request) -> None:
@@ -138,8 +132,8 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     program.enter_directory(p, r, root)
     # The root last of all mounts: nothing more is made in it.
     rootfs.make_readonly(p, r, root)
-    if proc is not None:
-        masks.set_apparmor(p, r, proc)
+    if (r.process or {}).get("apparmorProfile"):
+        masks.set_apparmor(p, r, masks.open_proc(p) if proc is None else proc)
     scheduling.use_every_cpu(p)  # the limits were set before the hooks ran
     signals = _close_others(p, r)
     path = program.become_user(p, r, what)

@@ -126,14 +126,6 @@ def pivot(p: Plan, r: Request, tree: Reg) -> None:
         p.call("mount_setattr", abi.AT_FDCWD, "/", recursive, p.words([0, 0, kind, 0]), 32)
 
 
-def enter_without_mounts(p: Plan, tree: Reg) -> None:
-    """No mount namespace: the host's mounts stay as they are, the directory becomes the root."""
-    p.step("change the root", "/root/path")
-    p.call("fchdir", tree)
-    p.call("chroot", ".")
-    p.call("chdir", "/")
-
-
 def _move_to_root(p: Plan, r: Request, tree: Reg) -> None:
     """--no-pivot, for roots on a ramfs. The old root stays below ours, so nothing whole may stay in it.
 
