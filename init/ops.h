@@ -140,7 +140,6 @@
 #define NR_statx 332
 #define NR_symlinkat 266
 #define NR_wait4 61
-#define NR_waitid 247
 #define NR_write 1
 #endif
 
@@ -182,7 +181,6 @@
 #define NR_statx 291
 #define NR_symlinkat 36
 #define NR_wait4 260
-#define NR_waitid 95
 #define NR_write 64
 #endif
 

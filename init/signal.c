@@ -39,10 +39,11 @@ int64_t op_signals(void)
 	return 0;
 }
 
-/* Reap what has ended; children of a clone without SIGCHLD are found here too, at the next occasion. */
+/* Reap what has ended; children of a clone without SIGCHLD are found here too, at the next occasion. wait4, as
+ * waitid cannot tell a reaped child from none that has ended. */
 static void reap(void)
 {
-	while (call5(NR_waitid, P_ALL, 0, 0, WEXITED | WNOHANG | __WALL, 0) >= 0) {
+	while (call4(NR_wait4, -1, 0, WNOHANG | __WALL, 0) > 0) {
 	}
 }
 

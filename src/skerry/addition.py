@@ -54,7 +54,6 @@ def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "P
     options.stdio = wishes.stdio
     options.console = bool(process.get("terminal"))
     options.preserve, options.extra_env = inherited_fds(wishes.preserve_fds)
-    options.new_keyring = False  # the container's own session keyring is joined with its namespaces
     execution = container.engine.exec(
         container.spec(),
         process,

@@ -10,12 +10,11 @@ Exports `Container`, `Process`, `open_store`. Making one is in creation.py, taki
 
 from skerry import paths
 from skerry.engine import ENGINES, engine_class
-from skerry.errors import Error, NoSuchKey
+from skerry.errors import DamagedKey, Error, NoSuchKey
 from skerry.linux import process
 from skerry.log import SILENT
 from skerry.state import record as records
 from skerry.state import status as words
-from skerry.state.keys import unreadable
 from skerry.state.store import Store
 
 TYPE_CHECKING = False
@@ -113,14 +112,14 @@ class Container:
         """
         record = records.load(store, id)
         if record["Isolation"] not in ENGINES:
-            raise unreadable(id, "state", "its isolation is unknown to this version of skerry")
+            raise DamagedKey(id, "state", "its isolation is unknown to this version of skerry")
         return cls(store, id, record, log)
 
     def spec(self) -> "dict[str, Any]":
         """The spec as it was at create."""
         spec = self.store.get(self.id, "spec")
         if type(spec) is not dict:
-            raise unreadable(self.id, "spec", "it is not an object")
+            raise DamagedKey(self.id, "spec", "it is not an object")
         return spec
 
     # what it is

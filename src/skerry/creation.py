@@ -169,10 +169,7 @@ def _options(spec: "dict[str, Any]", wishes: Wishes, bundle: str, terminal: bool
     options.preserve, options.extra_env = inherited_fds(wishes.preserve_fds)
     options.no_pivot = wishes.no_pivot
     options.new_keyring = wishes.new_keyring
-    options.layers = [
-        paths.absolute(path if path.startswith("/") else f"{bundle}/{path}")
-        for path in annotations.layers(spec.get("annotations") or {})
-    ]
+    options.layers = annotations.layer_paths(spec.get("annotations") or {}, bundle)
     return options
 
 
@@ -195,7 +192,7 @@ def _record(
     if annotations.layers(spec.get("annotations") or {}):
         rootfs = f"{paths.state_dir(store.root, id)}/{paths.ROOTFS}"
     else:
-        rootfs = paths.absolute(root if root.startswith("/") else f"{bundle}/{root}")
+        rootfs = paths.below(bundle, root)
     return {
         "ID": id,
         "Owner": wishes.owner or user_name(posix.geteuid()),

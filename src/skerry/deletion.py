@@ -25,9 +25,7 @@ _POLL_MS = 20
 _PATIENCE_S = 0.2
 
 
-def delete_id(
-    cls: "type[Container]", store: "Store", id: str, *, force: bool, log: "Log"
-) -> None:
+def delete_id(cls: "type[Container]", store: "Store", id: str, *, force: bool, log: "Log") -> None:
     """Delete by id, also where the record is missing or damaged (container.py `delete`)."""
     try:
         delete(cls.load(store, id, log=log), force=force)
@@ -35,13 +33,14 @@ def delete_id(
         if not force:
             raise
     except NoSuchKey:
-        _remove_remains(cls, store, id, log)  # a creator that died in its first step
+        # Its creator died in its first step: that there was no container is said all the same.
+        _remove_remains(cls, store, id, log)
         if not force:
             raise
     except Damaged as error:
         if not force:
             raise
-        log.debug(str(error))
+        log.warning(str(error))
         _remove_remains(cls, store, id, log)
 
 

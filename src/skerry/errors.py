@@ -8,7 +8,8 @@ Never:   logs, prints, or knows how a face shows an error.
     +- SpecError             .pointer .rule; raised while reading config.json; its author mends it
     +- NotFound              .id; the store has no such id; the caller
     +- NoSuchKey             .id .key; the store has the id but not this key; a programmer or a crashed writer
-    +- Damaged               .id; what is stored for an id cannot be used; `delete --force` clears it away
+    +- Damaged               .id; what is stored of an id is not what skerry wrote; the administrator: delete --force
+    |  +- DamagedKey         .key; the same, of one key
     +- AlreadyExists         .id; create of an id that is taken; the caller
     +- StateError            .id .status .verb; the container's status does not allow the verb; the caller
     +- KernelError (OSError) .call .what .errno; a system call made by Python failed; the administrator
@@ -98,11 +99,15 @@ class NoSuchKey(Error):
 
 
 class Damaged(Error):
-    """A stored fact is cut short, of another type, another user's, or of a later version."""
-
     def __init__(self, id: str, message: str) -> None:
         super().__init__(message)
         self.id = id
+
+
+class DamagedKey(Damaged):
+    def __init__(self, id: str, key: str, cause: str) -> None:
+        super().__init__(id, f"cannot read state '{key}' of ID '{id}': {cause}")
+        self.key = key
 
 
 class AlreadyExists(Error):

@@ -64,6 +64,11 @@ def absolute(path: str) -> str:
     return "/" + "/".join(part for part in full.split("/") if part not in ("", "."))
 
 
+def below(directory: str, path: str) -> str:
+    """Make a path absolute: one that does not begin with a slash is below the directory."""
+    return absolute(path if path.startswith("/") else f"{directory}/{path}")
+
+
 def run_root(value: str = "") -> str:
     """Where the ids live: a name below the run directory, a path if there is a slash in it.
 

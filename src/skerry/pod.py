@@ -5,7 +5,7 @@ Source:  docs/lifecycle.md B, 37-40; the seed's rules for hosts and sandboxes.
 Never:   changes the store; a refusal here leaves nothing behind.
 """
 
-from skerry.errors import Error, NoSuchKey
+from skerry.errors import DamagedKey, Error, NoSuchKey
 from skerry.linux import process
 from skerry.spec import annotations as read
 from skerry.state.journal import Journal
@@ -110,7 +110,9 @@ def share_network(
             f"container {source} has no network namespace of its own: the spec's setting applies"
         )
         return spec
-    _check_alive(store, source, str(path))
+    if type(path) is not str:
+        raise DamagedKey(source, "netns", "it is not a path")
+    _check_alive(store, source, path)
     linux = dict(spec.get("linux") or {})
     others = [entry for entry in linux.get("namespaces") or () if entry["type"] != "network"]
     linux["namespaces"] = [*others, {"type": "network", "path": path}]
@@ -118,17 +120,19 @@ def share_network(
 
 
 def _check_alive(store: "Store", id: str, path: str) -> None:
-    """A namespace without a file is found through a process: through init or a holder, not through who has their
-    pid by now."""
-    keepers = Journal.load(store, id).of("holder")
+    """Refuse a namespace that went with its process, whose pid may be anybody's by now.
+
+    One without a file is found through init, or through the holder of a sandbox.
+    """
+    keepers: list[object] = [*Journal.load(store, id).of("holder")]
     try:
-        init = store.get(id, "pid")
-        if isinstance(init, dict):
-            keepers.append(init)
+        keepers.append(store.get(id, "pid"))
     except NoSuchKey:
         pass
     for keeper in keepers:
-        if path == f"/proc/{keeper['pid']}/ns/net" and not process.is_alive(keeper["pid"], keeper["start"]):
+        if type(keeper) is not dict or path != f"/proc/{keeper.get('pid')}/ns/net":
+            continue
+        if not process.is_alive(keeper["pid"], keeper.get("start") or 0):
             raise Error(f"cannot share the network of container {id}: its init has ended")
 
 

@@ -163,6 +163,8 @@ def test_no_fd_is_left_open(trees, start):
     """Neither after success nor in the middle of a tree that is too deep."""
     source, target = trees
     source.joinpath(*["d"] * 200).mkdir(parents=True)
+    (source / "d/file").write_text("x")
+    os.mkfifo(source / "d/fifo")
     plan = Plan()
     fds = []
     for path in (source, target):

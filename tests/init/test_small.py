@@ -198,13 +198,18 @@ def test_find_remembers_the_better_error(perform, files, names, expected):
 
 
 def test_find_asks_as_the_effective_user(perform, files):
-    """decisions.md 27: AT_EACCESS. uid 1000 may not, root might."""
+    """decisions.md 27: AT_EACCESS. uid 1000 may not, root might; the answer is FIND's, not execve's."""
     (files / "good").chmod(0o700)
     files.chmod(0o755)
     plan = Plan()
     plan.call("setresuid", -1, 1000, -1)
     find(plan, str(files / "good"))
-    assert failure(perform, plan) == errno.EACCES
+    status, record = perform(plan)
+    assert (status, record.errno, record.operation) == (1, errno.EACCES, 1)
+    plan = Plan()
+    plan.call("setresuid", 1000, 0, -1)
+    find(plan, str(files / "good"))
+    assert perform(plan) == (9, None)
 
 
 def test_find_of_a_pointer_out_of_the_data(perform):
@@ -267,6 +272,7 @@ def fds_left(start, keep: tuple[int, ...], lowest: int = 3) -> list[int]:
     [
         ((), [0, 1, 2]),
         ((7,), [0, 1, 2, 7]),
+        ((7, 3, 5), [0, 1, 2, 3, 5, 7]),
         ((19, 5, 12, 5, -1), [0, 1, 2, 5, 12, 19]),
         ((3, 4, 5, 6, 7), [0, 1, 2, 3, 4, 5, 6, 7]),
         ((1, 2, -9), [0, 1, 2]),
@@ -297,6 +303,7 @@ def test_park_ends_by_term_or_int(start, number, namespace):
     plan.op("WAIT", pid)
     plan.exit(0)
     plan.here(child)
+    plan.call("prctl", abi.PR_SET_PDEATHSIG, signal.SIGKILL)
     result = plan.register()
     plan.op("SEND", ops.READY, 0, -1)
     plan.op("PARK", to=result)
@@ -312,11 +319,13 @@ def test_park_reaps_orphans(start):
     """As pid 1 it inherits them; none stays a zombie."""
     plan = Plan()
     child, orphaner, orphan = Label(), Label(), Label()
+    plan.op("SIGNALS")  # an ignored SIGCHLD would reap by itself
     pid = plan.fork(child, 0x20000000)
     plan.op("SEND", ops.PID, pid, -1)
     plan.op("WAIT", pid)
     plan.exit(0)
     plan.here(child)
+    plan.call("prctl", abi.PR_SET_PDEATHSIG, signal.SIGKILL)
     plan.fork(orphaner)
     plan.op("SEND", ops.READY, 0, -1)
     plan.op("PARK")
@@ -337,6 +346,9 @@ def test_park_reaps_orphans(start):
     children = Path(f"/proc/{holder}/task/{holder}/children")
     assert eventually(lambda: len(children.read_text().split()) == 1)
     last = int(children.read_text())
+    # it sleeps while a child lives
+    waiting = f"{abi.SYSCALLS['rt_sigtimedwait'][plan.column]} "
+    assert eventually(lambda: Path(f"/proc/{holder}/syscall").read_text().startswith(waiting))
     run.say("GO")
     assert eventually(lambda: children.read_text() == "")
     assert not os.path.exists(f"/proc/{last}")

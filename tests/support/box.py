@@ -62,7 +62,7 @@ class Box:
     """Made anew for each test. `.dir` is scratch space outside of every rootfs."""
 
     def __init__(self, runtime: Runtime, template: Path, work: Path, token: str, number: int) -> None:
-        self.runtime, self._template, self.token, self._number = runtime, template, token, number
+        self.runtime, self.template, self.token, self._number = runtime, template, token, number
         self.dir = work / f"t{number}"
         self.dir.mkdir()
         self.ids: list[str] = []
@@ -84,7 +84,7 @@ class Box:
         where = self.dir / f"b{self._bundles}"
         where.mkdir()
         if rootfs:
-            copy_template(self._template, where / "rootfs")
+            copy_template(self.template, where / "rootfs")
         if isinstance(spec, str | bytes):
             (where / "config.json").write_bytes(spec if isinstance(spec, bytes) else spec.encode())
         else:

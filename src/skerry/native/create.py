@@ -65,7 +65,11 @@ class Creation:
         r.bundle = record["Bundle"]
         r.rootfs_path = record["Rootfs"]
         r.layers = options.layers
-        if not r.layers:
+        if r.layers:
+            from skerry.native import layers
+
+            layers.check(r.layers)
+        else:
             facts.check_rootfs(r.rootfs_path)
         r.preserve = options.preserve
         facts.check_preserved(options.preserve)
@@ -170,6 +174,11 @@ class Creation:
         directory = self._store.directory(self._id)
         cgroup_fd = self.cgroup.join_fd()
         try:
+            if r.layers:
+                from skerry.native import layers
+
+                layers.prepare(r.layers)
+                posix.mkdir(paths.ROOTFS, 0o700, dir_fd=directory)  # the overlay's mount point
             socket = gate.make(directory)
             fds[r.gate_fd] = socket.fileno()
             if cgroup_fd >= 0:

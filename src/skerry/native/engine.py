@@ -9,12 +9,19 @@ import errno
 import posix
 
 from skerry import timeouts
-from skerry.errors import EngineError, Error, InitError, KernelError, NoSuchKey, StateError
+from skerry.errors import (
+    DamagedKey,
+    EngineError,
+    Error,
+    InitError,
+    KernelError,
+    NoSuchKey,
+    StateError,
+)
 from skerry.linux import process
 from skerry.native import gate, release
 from skerry.state import status as words
 from skerry.state.journal import Journal
-from skerry.state.keys import unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,7 +145,7 @@ class NativeEngine:
         Errors  StateError if it has ended.
         Owns    the caller closes the pidfd.
         """
-        found = self._recorded("pid")
+        found = self._recorded("pid") or self._recorded("shim")
         pidfd = process.open_pidfd(*found) if found else None
         if found is None or pidfd is None:
             raise StateError(
@@ -244,7 +251,10 @@ class NativeEngine:
 
         Errors  ReleaseError with every cause; what failed stays on record for another try.
         """
-        return release.release_all(Journal.load(self._store, self._id))
+        journal = Journal.load(self._store, self._id)
+        if not journal.of("cgroup") and self._recorded("shim"):
+            raise DamagedKey(self._id, "resources", "no cgroup is on record")
+        return release.release_all(journal)
 
     def release_own(self) -> None:
         """Release what this very object has made, although the id is no more: a delete did not wait for us."""
@@ -254,7 +264,7 @@ class NativeEngine:
 
     def release_remains(self) -> None:
         """Release what damaged facts still tell of."""
-        release.release_remains(self._store, self._id)
+        release.release_remains(self._store, self._id, self._log)
 
     def _is_frozen(self) -> bool:
         try:
@@ -272,7 +282,7 @@ class NativeEngine:
             or type(value.get("pid")) is not int
             or type(value.get("start")) is not int
         ):
-            raise unreadable(self._id, key, "it is not a pid with its start time")
+            raise DamagedKey(self._id, key, "it is not a pid with its start time")
         return value["pid"], value["start"]
 
 
@@ -282,20 +292,23 @@ def plan_of(bundle: str) -> "Plan":
     Errors  as create.
     """
     from skerry import paths
+    from skerry.engine import Options
     from skerry.log import SILENT
     from skerry.native.create import Creation
+    from skerry.spec import annotations
     from skerry.spec.load import load_bundle
     from skerry.spec.validate import check_spec
     from skerry.state.store import Store
 
     spec, _ = load_bundle(bundle)
     check_spec(spec)
+    store = Store(paths.run_root())
     options = Options()
     options.console = bool((spec.get("process") or {}).get("terminal"))
-    record = {"Bundle": bundle, "Rootfs": rootfs_of(spec, bundle)}
-    return Creation(Store(paths.run_root()), "plan", spec, record, options, SILENT).plan
-
-
-def rootfs_of(spec: "dict[str, Any]", bundle: str) -> str:
-    path = (spec.get("root") or {}).get("path") or ""
-    return path if path.startswith("/") else f"{bundle}/{path}"
+    options.layers = annotations.layer_paths(spec.get("annotations") or {}, bundle)
+    if options.layers:
+        rootfs = f"{paths.state_dir(store.root, 'plan')}/{paths.ROOTFS}"
+    else:
+        rootfs = paths.below(bundle, spec["root"]["path"])
+    record = {"Bundle": bundle, "Rootfs": rootfs}
+    return Creation(store, "plan", spec, record, options, SILENT).plan

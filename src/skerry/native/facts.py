@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from skerry.native.cgroup.group import Cgroup
     from skerry.native.cgroup.tree import Layout
 
-_S_IFMT, _S_IFDIR = 0o170000, 0o040000
+_S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
 # pipes, fifos, sockets; terminals are character devices that answer TCGETS
 _OWNED = (0o010000, 0o140000)
 _S_IFCHR = 0o020000
@@ -41,12 +41,14 @@ def machine() -> str:
 def check_rootfs(path: str) -> None:
     """Errors  SpecError at /root/path."""
     try:
-        mode = posix.stat(path).st_mode
+        mode = posix.lstat(path).st_mode
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", errno.EINVAL) or errno.EINVAL
         raise SpecError("/root/path", f"cannot open {path}: {errno_text(number)}") from None
+    if mode & _S_IFMT == _S_IFLNK:
+        raise SpecError("/root/path", f"{path} is a symbolic link, as in runc it must not be")
     if mode & _S_IFMT != _S_IFDIR:
-        raise SpecError("/root/path", f"{path} is not a directory")
+        raise SpecError("/root/path", f"{path} is not a directory")  # nor is a link to one
 
 
 def bind_sources(spec: "dict[str, Any]", bundle: str) -> "dict[int, tuple[str, bool]]":
@@ -186,7 +188,9 @@ def own_namespaces_mask(pid: int, pidfd: int) -> "tuple[int, bool]":
         if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
             mask |= flag
     if process.has_ended(pidfd):
-        raise InitError("cannot join the container's namespaces: its init has ended", errno=errno.ESRCH)
+        raise InitError(
+            "cannot join the container's namespaces: its init has ended", errno=errno.ESRCH
+        )
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 

@@ -10,7 +10,7 @@ Releasing twice, or something that was never made, succeeds: whoever comes after
 import posix
 
 from skerry import timeouts
-from skerry.errors import Damaged, EngineError, Error, KernelError, ReleaseError
+from skerry.errors import DamagedKey, EngineError, Error, KernelError, ReleaseError
 from skerry.linux import process
 from skerry.state.journal import Journal
 
@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from skerry.log import Log
     from skerry.state.store import Store
 
 _SIGKILL = 9
@@ -45,17 +46,20 @@ def release_all(journal: Journal) -> bool:
     return had_items
 
 
-def release_remains(store: "Store", id: str) -> None:
+def release_remains(store: "Store", id: str, log: "Log") -> None:
     """Release what is left of a container whose facts are damaged, as far as they can be read.
 
     Errors  ReleaseError.
     """
     try:
         journal = Journal.load(store, id)
-    except Damaged:
-        journal = Journal(store, id, _guess(store, id))
+    except DamagedKey as error:
+        log.warning(str(error))
+        journal = Journal(store, id, [])
     # An item that cannot be read names nothing that could be released.
     journal.items = [item for item in journal.items if item.get("kind") in _RELEASE]
+    if not journal.of("cgroup"):
+        journal.items = [*_guess(store, id), *journal.items]
     release_all(journal)
 
 

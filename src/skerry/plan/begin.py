@@ -18,7 +18,7 @@ _ALL_SIGNALS = b"\xff" * 8
 _NO_CAP = "needs CAP_SYS_RESOURCE, which this host does not grant"
 
 
-def begin(p: Plan, r: Request, *, last_fd: int) -> None:
+def begin(p: Plan, r: Request, *, last_fd: int, name: str = "skerry:1:outer") -> None:
     """Open the plan: the first process, which runs in the host's namespaces as the host's root.
 
     What the caller of skerry had open or ignored is an accident: nothing of it may reach the
@@ -27,7 +27,7 @@ def begin(p: Plan, r: Request, *, last_fd: int) -> None:
     p.conversation_fd = r.conversation_fd
     p.fds[r.plan_fd] = "the plan"
     p.fds[r.conversation_fd] = "the conversation"
-    p.enter_process("skerry:1:outer")
+    p.enter_process(name)
     p.step("close what the caller left open")
     p.call("CLOSE", last_fd + 1)
     p.call("close_range", r.plan_fd, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
@@ -48,13 +48,20 @@ def unblock_signals(p: Plan) -> None:
     p.call("rt_sigprocmask", _SIG_SETMASK, p.blob(bytes(8)), 0, 8)
 
 
-def fork(p: Plan, name: str, *, flags: int = 0, cgroup_fd: int = -1) -> None:
+def fork(
+    p: Plan,
+    name: str,
+    *,
+    flags: int = 0,
+    cgroup_fd: int = -1,
+    hints: "dict[int, str] | None" = None,
+) -> None:
     """Go on in a child, a sister of this process (its parent is the Python that spawned us).
 
     The parent process of the listing reports the child's pid and ends. A fork with CLONE_PARENT takes
     the exit signal of the first process, so whoever inherits the child gets SIGCHLD.
     """
-    p.step(f"fork {name}")
+    p.step(f"fork {name}", hints=hints)
     flags |= abi.CLONE_PARENT | abi.CLONE_PIDFD
     pidfd = p.reserve(8)
     target = 0

@@ -9,6 +9,7 @@ Never:   looks at the host; what it must know is in the Request.
     (skerry:2:join   instead, where something is joined by path or a time namespace is made; then skerry:3:init)
 """
 
+from skerry.errors import SpecError
 from skerry.linux import abi
 from skerry.plan import (
     begin,
@@ -129,19 +130,29 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     root = p.result("openat", abi.AT_FDCWD, "/", abi.O_PATH | abi.O_CLOEXEC, 0)
     what = program.Program(p, r)
     program.find_home(p, r, what, root)
-    program.enter_directory(p, r, root)
+    entered = program.enter_directory(p, r, root)
     # The root last of all mounts: nothing more is made in it.
     rootfs.make_readonly(p, r, root)
     if (r.process or {}).get("apparmorProfile"):
         masks.set_apparmor(p, r, masks.open_proc(p) if proc is None else proc)
     scheduling.use_every_cpu(p)  # the limits were set before the hooks ran
+    _check_descriptors(r)
     signals = _close_others(p, r)
-    path = program.become_user(p, r, what)
+    path = program.become_user(p, r, what, entered)
     _ready(p)
     p.step("wait to be on record")
     state = hooks.receive_state(p, r, "startContainer")
     _gate(p, r, signals)
     _after_gate(p, r, what, state, path)
+
+
+def _check_descriptors(r: Request) -> None:
+    """What `start` sends is one more fd, and the limits hold by then."""
+    needed = 4 + r.preserve
+    for index, entry in enumerate((r.process or {}).get("rlimits") or ()):
+        if entry["type"] == "RLIMIT_NOFILE" and entry["soft"] < needed:
+            rule = f"{entry['soft']} leaves no descriptor to start with, {needed} are needed"
+            raise SpecError(f"{r.pointer}/rlimits/{index}/soft", rule)
 
 
 def _after_gate(

@@ -18,7 +18,7 @@ def build(r: Request) -> Plan:
     """
     p = Plan(r.machine)
     p.fds[r.gate_fd] = "pidfd of the container's init"
-    begin.begin(p, r, last_fd=r.gate_fd)
+    begin.begin(p, r, last_fd=r.gate_fd, name="skerry:holder")
     p.step("hide from tracers")
     p.call("prctl", abi.PR_SET_DUMPABLE, 0)
     begin.wait_for(p, "our pid to be on record")

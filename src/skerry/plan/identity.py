@@ -85,6 +85,7 @@ def switch_user(p: Plan, r: Request) -> None:
     uid, gid = user.get("uid", 0), user.get("gid", 0)
     groups = user.get("additionalGids") or []
     unmapped = {EINVAL: "the id is not mapped in the user namespace"}
+    p.step("keep the capabilities over the change of user")
     p.call("prctl", abi.PR_SET_KEEPCAPS, 1, 0, 0, 0)
     p.step("set the additional groups", f"{r.pointer}/user/additionalGids", unmapped)
     array = p.blob(pack(f"<{len(groups)}I", *groups)) if groups else 0

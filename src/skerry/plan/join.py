@@ -34,8 +34,8 @@ def build(r: Request) -> Plan:
     p.call("prctl", abi.PR_SET_DUMPABLE, 0)
     begin.wait_for(p, "our pid to be on record")
     if r.cgroup_version == 2:
-        begin.fork(p, "skerry:2:join", cgroup_fd=r.cgroup_fd)
-        p.ops[-1].label.hints[EBUSY] = "the container has enabled controllers in its own cgroup"
+        hints = {EBUSY: "the container has enabled controllers in its own cgroup"}
+        begin.fork(p, "skerry:2:join", cgroup_fd=r.cgroup_fd, hints=hints)
     scheduling.set_exec_affinity(p, r)
     p.step("join the container's namespaces", "", {ESRCH: "the container has stopped"})
     if r.join:
@@ -51,12 +51,12 @@ def build(r: Request) -> Plan:
     console.own_session(p, r)
     what = program.Program(p, r)
     program.find_home(p, r, what, root)
-    program.enter_directory(p, r, root)
+    entered = program.enter_directory(p, r, root)
     if (r.process or {}).get("apparmorProfile"):
         masks.set_apparmor(p, r, masks.open_proc(p))
     p.step("close what the program shall not have")
     p.call("CLOSE", r.plan_fd, r.conversation_fd)
-    path = program.become_user(p, r, what)
+    path = program.become_user(p, r, what, entered)
     p.step("say that everything but the program is ready")
     p.call("SEND", ops.READY, 0, -1)
     begin.wait_for(p, "being on record")

@@ -11,7 +11,7 @@ from skerry.linux import abi
 from skerry.plan import ops
 from skerry.plan.begin import write_file
 from skerry.plan.build import Plan, Reg
-from skerry.plan.mounts import create_mount, set_string
+from skerry.plan.filesystems import create_mount, set_string
 from skerry.plan.request import Request
 from skerry.plan.rootfs import EMPTY_TREE, attach, set_mount
 

@@ -1,18 +1,19 @@
 """Mounts of the spec: sources taken on the host, attached inside, in the spec's order.
 
 Runs in: create (hot); pure.   Imports: linux.abi, spec.mount_options, plan.
-Source:  runtime-spec config.md "Mounts"; open_tree(2), fsopen(2), mount_setattr(2), move_mount(2).
+Source:  runtime-spec config.md "Mounts"; open_tree(2), mount_setattr(2), move_mount(2).
 Never:   resolves a destination: skerry-init walks it below the root's fd and attaches to the fd it found.
 
 A tree gets its attributes before it is attached, so there is no moment at which a read-only volume can be written.
 """
 
-from errno import EBUSY, EINVAL, EPERM
+from errno import ENOTSUP
 
 from skerry.errors import SpecError
 from skerry.linux import abi
 from skerry.plan import ops
 from skerry.plan.build import Plan, Reg
+from skerry.plan.filesystems import create_mount, make, set_string
 from skerry.plan.request import Request
 from skerry.plan.rootfs import attach, is_shared, set_mount
 from skerry.spec.mount_options import MountOptions, parse_options
@@ -30,7 +31,6 @@ _PROC_BINDS = {
 }  # fmt: skip
 _STATX_MODE_MASK, _STATX_MODE_OFFSET, _STATX_BYTES = 2, 28, 256
 _DIRECTORY_MODE = 0o755
-_SIGCHLD = 17
 
 
 class Mount:
@@ -58,6 +58,15 @@ class Mount:
         self.is_directory = True
         if self.options.bind:
             self.source, self.is_directory = r.sources[index]
+
+    @property
+    def readonly_late(self) -> bool:
+        """A read-only tmpfs, or anything on /dev, must first take mount points, devices and links."""
+        return (
+            self.options.set_attrs & abi.MOUNT_ATTR_RDONLY != 0
+            and not self.options.bind
+            and (self.kind == "tmpfs" or self.destination == "/dev")
+        )
 
     def step(
         self, p: Plan, verb: str, key: str = "", hints: "dict[int, str] | None" = None
@@ -112,8 +121,7 @@ def attach_all(
             continue
         tree = mount.tree
         if tree is None:
-            tree = _make(p, mount, pid_namespace if mount.kind == "proc" else None)
-        readonly_late = _readonly_late(mount)
+            tree = make(p, mount, pid_namespace if mount.kind == "proc" else None)
         target = _target(p, mount, root)
         if mount.kind == "tmpfs" and not mount.options.bind:
             _dress_tmpfs(p, mount, tree, target)
@@ -123,7 +131,7 @@ def attach_all(
             p.call("CHECK", tree, 0, 0, abi.PROC_SUPER_MAGIC, 0)
         attach(p, tree, target)
         p.close(target)
-        if readonly_late:
+        if mount.readonly_late:
             late.append((mount, tree))
         else:
             p.close(tree)
@@ -147,6 +155,12 @@ def device_binds_dev(r: Request) -> bool:
 
 
 def _check_proc(mount: Mount) -> None:
+    if mount.destination == "/proc" and not (
+        mount.options.bind or mount.options.remount or mount.kind == "proc"
+    ):
+        raise SpecError(
+            f"/mounts/{mount.index}/type", f"{mount.kind} on /proc: only a procfs may be there"
+        )
     if not mount.destination.startswith("/proc/"):
         return
     if mount.options.bind and mount.destination in _PROC_BINDS:
@@ -178,89 +192,6 @@ def _set_attributes(p: Plan, tree: Reg, options: MountOptions) -> None:
         set_mount(p, tree, recursive, propagation=value & ~abi.MS_REC)
 
 
-def _readonly_late(mount: Mount) -> bool:
-    """A read-only tmpfs, or anything on /dev, must first take mount points, devices and links."""
-    return (
-        mount.options.set_attrs & abi.MOUNT_ATTR_RDONLY != 0
-        and not mount.options.bind
-        and (mount.kind == "tmpfs" or mount.destination == "/dev")
-    )
-
-
-def _make(p: Plan, mount: Mount, pid_namespace: "Reg | None") -> Reg:
-    if pid_namespace is None:
-        return _new_filesystem(p, mount)
-    # A helper that shares our fds stands in that pid namespace, makes the mount, and leaves it in a slot we hold.
-    mount.step(p, "mount")
-    slot = p.result("openat", abi.AT_FDCWD, "/", abi.O_PATH | abi.O_CLOEXEC, 0)
-    p.call("setns", pid_namespace, abi.CLONE_NEWPID)
-    pid = p.result("clone3", p.words([abi.CLONE_FILES, 0, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, 0]), 88)
-    parent = p.mark()
-    p.branch(pid, ops.LT, 1, child := p.mark())
-    p.goto(parent)
-    p.place(child)
-    tree = _new_filesystem(p, mount)
-    p.call("dup3", tree, slot, abi.O_CLOEXEC)
-    p.call("close", tree)
-    p.call("exit_group", 0)
-    p.place(parent)
-    mount.step(p, "wait for the helper to mount")
-    p.call("WAIT", pid)
-    return slot
-
-
-def _new_filesystem(p: Plan, mount: Mount) -> Reg:
-    options = mount.options
-    hints = {
-        EPERM: "the kernel allows it only in a user namespace that owns the pid or network namespace, "
-        "and where the host's own is not masked",
-        EBUSY: "the host's own is masked or missing",
-    }
-    mount.step(p, "mount", hints=hints)
-    context = p.result("fsopen", mount.kind, abi.FSOPEN_CLOEXEC)
-    set_string(p, context, "source", mount.source)
-    flags = [flag for flag in options.flags if flag != "ro"]
-    if "ro" in options.flags and not _readonly_late(mount):
-        flags.append("ro")
-    for flag in flags:
-        p.call("fsconfig", context, abi.FSCONFIG_SET_FLAG, flag, 0, 0)
-    for item in options.data:
-        mount.step(
-            p,
-            f"set {item} of",
-            f"options/{mount.words.index(item)}",
-            {EINVAL: "not an option of it"},
-        )
-        key, equals, value = item.partition("=")
-        if equals:
-            set_string(p, context, key, value)
-        else:
-            p.call("fsconfig", context, abi.FSCONFIG_SET_FLAG, key, 0, 0)
-    mount.step(p, "mount", hints=hints)
-    return create_mount(p, context, _first_attributes(mount), options)
-
-
-def set_string(p: Plan, context: Reg, key: str, value: str) -> None:
-    p.call("fsconfig", context, abi.FSCONFIG_SET_STRING, key, value, 0)
-
-
-def create_mount(
-    p: Plan, context: Reg, attributes: int, options: "MountOptions | None" = None
-) -> Reg:
-    """Turn a configured context into a detached mount."""
-    p.call("fsconfig", context, abi.FSCONFIG_CMD_CREATE, 0, 0, 0)
-    tree = p.result("fsmount", context, abi.FSMOUNT_CLOEXEC, attributes)
-    p.close(context)
-    for value in options.propagation if options else ():
-        set_mount(p, tree, 0, propagation=value & ~abi.MS_REC)
-    return tree
-
-
-def _first_attributes(mount: Mount) -> int:
-    attributes = mount.options.set_attrs | mount.options.recursive_set
-    return attributes & ~abi.MOUNT_ATTR_RDONLY if _readonly_late(mount) else attributes
-
-
 def _target(p: Plan, mount: Mount, root: Reg) -> Reg:
     """The place to attach to, made if missing, held by fd."""
     mount.step(p, "find the place to mount", "destination")
@@ -269,7 +200,19 @@ def _target(p: Plan, mount: Mount, root: Reg) -> Reg:
         # A link here would put the masks and the writes of later steps somewhere else (CVE-2019-19921).
         flags |= ops.WALK_NOFOLLOW
     mode = _DIRECTORY_MODE if mount.is_directory else 0o644
-    return p.result("WALK", root, mount.destination, flags, mode)
+    target = p.result("WALK", root, mount.destination, flags, mode)
+    if mount.destination != "/proc" and mount.destination not in _PROC_BINDS:
+        _check_outside_proc(p, mount, target)
+    return target
+
+
+def _check_outside_proc(p: Plan, mount: Mount, target: Reg) -> None:
+    """The destination's words are outside, but a link of the image may say otherwise (CVE-2019-16884)."""
+    outside = p.mark()
+    mount.step(p, "mount", "destination", {ENOTSUP: "a link of the image leads into /proc"})
+    p.call("CHECK", target, 0, 0, abi.PROC_SUPER_MAGIC, 0, jump=(ENOTSUP,), to=outside)
+    p.call("CHECK", target, abi.S_IFSOCK, 0, 0, 0)  # procfs has no sockets: this fails
+    p.place(outside)
 
 
 def _dress_tmpfs(p: Plan, mount: Mount, tree: Reg, target: Reg) -> None:

@@ -241,7 +241,7 @@ CALLS = {
         "fchownat",
         "close",
     ),
-    "PARK": ("rt_sigprocmask", "rt_sigtimedwait", "waitid"),
+    "PARK": ("rt_sigprocmask", "rt_sigtimedwait", "wait4"),
     "WAIT": ("wait4",),
 }
 CALLS_OF_START = ("statx", "mmap", "fcntl")

@@ -5,7 +5,7 @@ Source:  runtime-spec config.md "Process", config-linux.md "Seccomp"; execve(2),
 Never:   chooses what runs; it finds out as early as it can whether it can run.
 """
 
-from errno import EACCES, EISDIR, ELOOP, EMFILE, ENOENT, ENOTDIR
+from errno import EACCES, EBADF, EISDIR, ELOOP, EMFILE, ENOENT, ENOTDIR, EPERM
 
 from skerry.linux import abi
 from skerry.plan import ops
@@ -84,18 +84,23 @@ def find_home(p: Plan, r: Request, program: Program, root: Reg) -> None:
     p.place(absent)
 
 
-def enter_directory(p: Plan, r: Request, root: Reg) -> None:
-    """Go to cwd while still privileged, making it if it is missing; what getcwd says must be inside."""
+def enter_directory(p: Plan, r: Request, root: Reg) -> Reg:
+    """Go to cwd while still privileged, making it if it is missing; what getcwd says must be inside.
+
+    Result  a register that holds 0 if we are there. A directory of a network or FUSE file system may be closed to root
+            and open to the user; `become_user` tries again then.
+    """
     cwd = (r.process or {})["cwd"]
     p.step(f"enter the directory {cwd}", f"{r.pointer}/cwd", {ENOTDIR: "it is not a directory"})
-    directory = p.result("WALK", root, cwd, ops.WALK_DIRECTORY, 0o755)
-    p.call("fchdir", directory)
-    p.close(directory)
+    directory = p.result("WALK", root, cwd, ops.WALK_DIRECTORY, 0o755, ignore=(EACCES, EPERM))
+    entered = p.result("fchdir", directory, ignore=(EACCES, EPERM, EBADF))
+    p.call("close", directory, ignore=(EBADF,))
     # A directory outside the root, reached by a leaked fd, has no absolute path (CVE-2024-21626).
     p.call("CHECKCWD")
+    return entered
 
 
-def become_user(p: Plan, r: Request, program: Program) -> "Reg":
+def become_user(p: Plan, r: Request, program: Program, entered: Reg) -> "Reg":
     """Everything between the finished file system and READY, in the order that keeps each step possible.
 
     Result  the register with the program's path.
@@ -111,13 +116,23 @@ def become_user(p: Plan, r: Request, program: Program) -> "Reg":
     drop_bounding(p, r)
     switch_user(p, r)
     set_capabilities(p, r)
-    p.step("check the directory", f"{r.pointer}/cwd")
-    p.call("CHECKCWD")
+    _check_directory(p, r, entered)
     path = find_program(p, r, program)
+    p.step("block signals")
     block_signals(p)
     if late_filter:
         install_filter(p, r)  # as few calls as possible come after it
     return path
+
+
+def _check_directory(p: Plan, r: Request, entered: Reg) -> None:
+    cwd = (r.process or {})["cwd"]
+    p.step(f"enter the directory {cwd}", f"{r.pointer}/cwd")
+    there = p.mark()
+    p.branch(entered, ops.EQ, 0, there)
+    p.call("chdir", cwd)
+    p.place(there)
+    p.call("CHECKCWD")
 
 
 def find_program(p: Plan, r: Request, program: Program) -> Reg:

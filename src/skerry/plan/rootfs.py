@@ -7,12 +7,16 @@ Never:   resolves a path of the container; everything goes by the root's fd.
 
 from errno import EINVAL, EPERM
 
+from skerry.errors import SpecError
 from skerry.linux import abi
 from skerry.plan.build import Plan, Reg
 from skerry.plan.request import Request
 
 EMPTY_TREE = abi.AT_EMPTY_PATH | abi.AT_RECURSIVE
 _MOVE = abi.MOVE_MOUNT_F_EMPTY_PATH | abi.MOVE_MOUNT_T_EMPTY_PATH
+_LAYERS = "/annotations/run.skerry.layers"
+# mount(2) takes a page less its last byte, and drops the rest without a word
+_OPTIONS_BYTES = 4095
 _PROPAGATION = {
     "shared": abi.MS_SHARED,
     "slave": abi.MS_SLAVE,
@@ -64,13 +68,9 @@ def take(p: Plan, r: Request) -> Reg:
     if r.layers:
         _mount_layers(p, r)
     p.step(f"open rootfs {r.rootfs_path}", "/root/path")
-    directory = p.result(
-        "openat",
-        abi.AT_FDCWD,
-        r.rootfs_path,
-        abi.O_PATH | abi.O_CLOEXEC | abi.OPEN_FLAGS[p.machine][0],
-        0,
-    )
+    directory_only, nofollow = abi.OPEN_FLAGS[p.machine]
+    flags = abi.O_PATH | abi.O_CLOEXEC | directory_only | nofollow
+    directory = p.result("openat", abi.AT_FDCWD, r.rootfs_path, flags, 0)
     flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | EMPTY_TREE
     tree = p.result("open_tree", directory, "", flags)
     if is_shared(r):
@@ -155,13 +155,17 @@ def _mount_layers(p: Plan, r: Request) -> None:
     common = _common_directory(r.layers)
     names = [_escape(path[len(common) :] or ".") for path in lower]
     upper, work = [_escape(f"{scratch}/{name}"[len(common) :]) for name in ("upper", "work")]
-    p.step("make the overlay of the layers", "/annotations/run.skerry.layers")
+    p.step("make the overlay of the layers", _LAYERS)
     p.call("unshare", abi.CLONE_NEWNS)
     p.call(
         "mount_setattr", abi.AT_FDCWD, "/", abi.AT_RECURSIVE, p.words([0, 0, abi.MS_SLAVE, 0]), 32
     )
     p.call("chdir", common)
     options = f"lowerdir={':'.join(names)},upperdir={upper},workdir={work}"
+    length = len(options.encode())
+    if length > _OPTIONS_BYTES:
+        rule = f"the paths are too long: {length} bytes of options, mount takes {_OPTIONS_BYTES}"
+        raise SpecError(_LAYERS, rule)
     p.call("mount", "overlay", r.rootfs_path, "overlay", 0, options)
 
 

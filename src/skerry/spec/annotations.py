@@ -1,12 +1,13 @@
 """What annotations say to skerry: pods, isolation, and our own names.
 
-Runs in: create, run (hot); pure.   Imports: jsonio.
+Runs in: create, run (hot); pure.   Imports: jsonio, paths.
 Source:  lifecycle 18-21, 32, 36; the annotations of containerd's CRI, CRI-O and dockershim.
 Never:   lets a tenant's annotation choose a path, a container or a VM's setting.
 """
 
 from skerry.errors import SpecError, UsageError
 from skerry.jsonio import escape, loads
+from skerry.paths import below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ def layers(annotations: "dict[str, str]") -> "list[str]":
     if len(paths) < 2 or not all(isinstance(path, str) and path for path in paths):
         raise SpecError(pointer, "is not a JSON list of at least one layer and the scratch")
     return paths
+
+
+def layer_paths(annotations: "dict[str, str]", bundle: str) -> "list[str]":
+    """The same, absolute, each judged by itself."""
+    return [below(bundle, path) for path in layers(annotations)]
 
 
 def check_ours(annotations: "dict[str, str]") -> None:

@@ -1,6 +1,6 @@
 """The journal of a container: what was acquired for it, written down before it was made.
 
-Runs in: create, delete (hot); no system calls of its own.   Imports: errors, state.keys.
+Runs in: create, delete (hot); no system calls of its own.   Imports: errors.
 Source:  docs/lifecycle.md 118-120.
 Never:   acquires or releases anything; engines do, item by item.
 
@@ -8,8 +8,7 @@ An item is a dict with a `kind`; its other keys are all that another process nee
 of acquisition, and each change is one atomic write of the key `resources`.
 """
 
-from skerry.errors import NoSuchKey
-from skerry.state.keys import unreadable
+from skerry.errors import DamagedKey, NoSuchKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +31,13 @@ class Journal:
 
     @classmethod
     def load(cls, store: "Store", id: str) -> "Journal":
-        """Errors  NotFound; Damaged."""
+        """Errors  NotFound; DamagedKey."""
         try:
             items = store.get(id, KEY)
         except NoSuchKey:
             return cls(store, id, [])
         if type(items) is not list or not all(type(item) is dict for item in items):
-            raise unreadable(id, KEY, "it is not a list of items")
+            raise DamagedKey(id, KEY, "it is not a list of items")
         return cls(store, id, items)
 
     def add(self, *items: "dict[str, Any]") -> None:

@@ -8,7 +8,7 @@ Never:   writes, or looks into the JSON.
 import errno
 import posix
 
-from skerry.errors import Damaged, Error, KernelError, NoSuchKey
+from skerry.errors import DamagedKey, Error, KernelError, NoSuchKey
 from skerry.state import files
 
 LIMIT_BYTES = 128
@@ -23,15 +23,10 @@ def checked(key: str) -> str:
     raise Error(f"invalid key '{key}'")
 
 
-def unreadable(id: str, key: str, cause: str) -> Damaged:
-    """The error for a key whose content is not what its writer wrote."""
-    return Damaged(id, f"cannot read state '{key}' of ID '{id}': {cause}")
-
-
 def read(directory_fd: int, id: str, key: str) -> bytes:
     """The content of a key.
 
-    Errors  NoSuchKey; Damaged for what no writer of ours has left; KernelError.
+    Errors  NoSuchKey; DamagedKey for what no writer of ours has left; KernelError.
     """
     try:
         fd = posix.open(key, files.OPEN_FILE, dir_fd=directory_fd)
@@ -39,23 +34,18 @@ def read(directory_fd: int, id: str, key: str) -> bytes:
         raise NoSuchKey(id, key) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
-            raise unreadable(id, key, "not a regular file") from None
+            raise DamagedKey(id, key, "not a regular file") from None
         raise KernelError("read", f"state '{key}' of ID '{id}'", error.errno or 0) from error
     try:
         status = posix.fstat(fd)
         if status.st_mode & _S_IFMT != _S_IFREG:
-            raise unreadable(id, key, "not a regular file")
-        _check_owner(status, id, key)
+            raise DamagedKey(id, key, "not a regular file")
+        cause = files.foreign(status)
+        if cause:
+            raise DamagedKey(id, key, cause)
         # Files are replaced and never changed, so the size holds.
         return posix.read(fd, status.st_size)
     except OSError as error:
         raise KernelError("read", f"state '{key}' of ID '{id}'", error.errno or 0) from error
     finally:
         posix.close(fd)
-
-
-def _check_owner(status: posix.stat_result, id: str, key: str) -> None:
-    try:
-        files.check_owner(status, f"state '{key}' of ID '{id}'")
-    except Error as error:
-        raise Damaged(id, error.message) from None

@@ -23,6 +23,7 @@ import posix
 from skerry.errors import (
     AlreadyExists,
     Damaged,
+    DamagedKey,
     Error,
     KernelError,
     NoSuchKey,
@@ -138,7 +139,7 @@ class Store:
     def get(self, id: str, key: str) -> object:
         """Read a key.
 
-        Errors  NotFound; NoSuchKey; Damaged for a file that is not one of ours, whole.
+        Errors  NotFound; NoSuchKey; DamagedKey for a file that is not one of ours, whole.
         """
         keys.checked(key)
         fd = self.directory(id)
@@ -152,7 +153,7 @@ class Store:
         try:
             return loads(data)
         except SpecError as error:
-            raise keys.unreadable(id, key, error.rule) from error
+            raise DamagedKey(id, key, error.rule) from error
 
     def clear(self, id: str, key: str) -> None:
         """Take a key away.
@@ -225,11 +226,10 @@ class Store:
         Owns    the caller closes it.
         """
         fd = self._open(id)
-        try:
-            files.check_owner(posix.fstat(fd), f"the directory of ID '{id}'")
-        except Error as error:
+        cause = files.foreign(posix.fstat(fd))
+        if cause:
             posix.close(fd)
-            raise Damaged(id, error.message) from None
+            raise Damaged(id, f"cannot use the directory of ID '{id}': {cause}")
         return fd
 
     def _open(self, id: str) -> int:
