@@ -9,6 +9,7 @@ import posix
 
 from skerry.errors import Error, InitError, KernelError, SpecError
 from skerry.linux import process
+from skerry.linux.fd import close_all
 from skerry.native import facts
 from skerry.native.conversation import Record
 from skerry.native.failure import died, explain
@@ -59,6 +60,7 @@ class Dialogue:
         self.console_fd = -1
         self.listener = -1
         self._handlers = {
+            ops.PID: self._on_pid,
             ops.MAPS: self._on_maps,
             ops.HOOKS: self._on_hooks,
             ops.PASSWD: self._on_passwd,
@@ -72,23 +74,32 @@ class Dialogue:
         """
         self._launched.conversation.send(ops.GO)
         announced = 0
-        early: Record | None = None
+        early: list[Record] = []
+        try:
+            while True:
+                record = self._next(early, announced)
+                if record.kind == ops.READY:
+                    return
+                if record.kind == ops.PID:
+                    announced += 1
+                self._handlers[record.kind](record)
+        finally:
+            close_all([record.fd for record in early if record.fd >= 0])
+
+    def _next(self, early: "list[Record]", announced: int) -> Record:
+        """The next record of a process that we know of.
+
+        A new process may talk, or have made the next one, before the one that made it has told its pid.
+        """
         while True:
+            for record in early:
+                if record.process <= announced:
+                    early.remove(record)
+                    return record
             record = self._receive()
-            if record.process > announced:
-                # A new process talks while its parent has yet to tell its pid. It waits for an answer, so there is
-                # one such record at most.
-                early = record
-                continue
-            if record.kind == ops.PID:
-                announced += 1
-                self._on_pid(record)
-                if early is None or early.process > announced:
-                    continue
-                record, early = early, None
-            if record.kind == ops.READY:
-                return
-            self._handlers[record.kind](record)
+            if record.process <= announced:
+                return record
+            early.append(record)
 
     def _receive(self) -> Record:
         record = self._launched.conversation.receive()
@@ -165,7 +176,10 @@ class Dialogue:
         self._launched.conversation.send(ops.GO)
 
     def _write(self, name: str, content: str, pointer: str) -> None:
-        """One write: the kernel takes a map whole and once."""
+        """One write: the kernel takes a map whole and once.
+
+        A process that has ended meanwhile is no error here: its last record, or the lack of one, comes next.
+        """
         path = f"/proc/{self.pid}/{name}"
         try:
             fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
@@ -173,6 +187,8 @@ class Dialogue:
                 posix.write(fd, content.encode())
             finally:
                 posix.close(fd)
+        except (FileNotFoundError, ProcessLookupError):
+            return
         except OSError as error:
             raise SpecError(pointer, str(KernelError("write", name, error.errno or 0))) from error
 
