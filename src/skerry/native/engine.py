@@ -254,6 +254,10 @@ class NativeEngine:
         journal = Journal.load(self._store, self._id)
         if not journal.of("cgroup") and self._recorded("shim"):
             raise DamagedKey(self._id, "resources", "no cgroup is on record")
+        for item in journal.items:
+            cause = release.unreadable(item)
+            if cause:
+                raise DamagedKey(self._id, "resources", cause)
         return release.release_all(journal)
 
     def release_own(self) -> None:
