@@ -200,7 +200,7 @@ def _record(
         "HostID": place.host_id,
         "IsHost": place.is_host,
         "UniqueID": unique,
-        "HostUniqueID": unique if place.is_host else "",
+        "HostUniqueID": unique if place.is_host else place.host_unique_id,
         "Bundle": bundle,
         "Created": rfc3339(time.time_ns()),
         "Rootfs": rootfs,

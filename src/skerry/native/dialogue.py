@@ -7,7 +7,7 @@ Never:   knows the order of a recipe: it answers what comes.
 
 import posix
 
-from skerry.errors import Error, InitError, KernelError, SpecError
+from skerry.errors import EngineError, Error, InitError, KernelError, SpecError
 from skerry.linux import process
 from skerry.linux.fd import close_all
 from skerry.native import facts
@@ -35,8 +35,8 @@ class Dialogue:
     """
 
     __slots__ = (
-        "_explain_end", "_handlers", "_hooks", "_journal", "_launched", "_middle", "_on_process", "_request",
-        "console_fd", "listener", "pid", "pidfd", "start_time",
+        "_explain_end", "_handlers", "_hooks", "_journal", "_last", "_launched", "_middle", "_on_process",
+        "_request", "console_fd", "pid", "pidfd", "start_time",
     )  # fmt: skip
 
     def __init__(
@@ -55,10 +55,10 @@ class Dialogue:
         self._on_process = on_process
         self._hooks = hooks
         self._explain_end = explain_end
+        self._last = 0  # operation of the last record
         self._middle: list[int] = []
         self.pid, self.pidfd, self.start_time = -1, -1, 0
         self.console_fd = -1
-        self.listener = -1
         self._handlers = {
             ops.PID: self._on_pid,
             ops.MAPS: self._on_maps,
@@ -102,11 +102,16 @@ class Dialogue:
             early.append(record)
 
     def _receive(self) -> Record:
-        record = self._launched.conversation.receive()
+        try:
+            record = self._launched.conversation.receive()
+        except EngineError as error:
+            step = self._launched.plan.label(self._last).text
+            raise EngineError(f'{error.message} after the step "{step}"') from error
         if record is None:
             raise self._died()
         if record.kind == ops.FAILED:
             raise explain(self._launched.plan, record)
+        self._last = record.op
         return record
 
     def finish(self, payload: bytes = b"") -> None:
