@@ -254,7 +254,10 @@ def _keep_network(container: "Container", pid: int, pidfd: int) -> None:
 
 
 def _undo(container: "Container") -> None:
-    """Back to nothing; what cannot be released stays on record, so that delete can be run again."""
+    """Back to nothing; what cannot be released stays on record, so that delete can be run again.
+
+    Where this process lives on, only the key `exit` can tell that it creates no more.
+    """
     from skerry.deletion import forget
 
     try:
@@ -267,3 +270,4 @@ def _undo(container: "Container") -> None:
                 container.engine.release_own()
     except Error as error:
         container.log.warning(f"cannot undo the create of container {container.id}: {error}")
+        container.record_end(255, 0, "create failed")

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from skerry.native.cgroup.group import Cgroup
     from skerry.native.create import Creation
     from skerry.native.exec import Execution
-    from skerry.plan.build import Plan
     from skerry.state.store import Store
 
 _SIGKILL = 9
@@ -256,6 +255,10 @@ class NativeEngine:
         journal = Journal.load(self._store, self._id)
         if not journal.of("cgroup") and self._recorded("shim"):
             raise DamagedKey(self._id, "resources", "no cgroup is on record")
+        for item in journal.items:
+            cause = release.unreadable(item)
+            if cause:
+                raise DamagedKey(self._id, "resources", cause)
         return release.release_all(journal)
 
     def release_own(self) -> None:
@@ -286,31 +289,3 @@ class NativeEngine:
         ):
             raise DamagedKey(self._id, key, "it is not a pid with its start time")
         return value["pid"], value["start"]
-
-
-def plan_of(bundle: str) -> "Plan":
-    """The plan that create would make of a bundle; changes nothing.
-
-    Errors  as create.
-    """
-    from skerry import paths
-    from skerry.engine import Options
-    from skerry.log import SILENT
-    from skerry.native.create import Creation
-    from skerry.spec import annotations
-    from skerry.spec.load import load_bundle
-    from skerry.spec.validate import check_spec
-    from skerry.state.store import Store
-
-    spec, _ = load_bundle(bundle)
-    check_spec(spec)
-    store = Store(paths.run_root())
-    options = Options()
-    options.console = bool((spec.get("process") or {}).get("terminal"))
-    options.layers = annotations.layer_paths(spec.get("annotations") or {}, bundle)
-    if options.layers:
-        rootfs = f"{paths.state_dir(store.root, 'plan')}/{paths.ROOTFS}"
-    else:
-        rootfs = paths.below(bundle, spec["root"]["path"])
-    record = {"Bundle": bundle, "Rootfs": rootfs}
-    return Creation(store, "plan", spec, record, options, SILENT).plan

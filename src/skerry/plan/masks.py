@@ -25,8 +25,8 @@ _TMPFS_ATTRS = (
 def open_proc(p: Plan) -> Reg:
     """A procfs of our own that nothing of the image can cover (CVE-2025-52881).
 
-    In a user namespace the kernel may refuse a new one (it would show what the host hides); then the host's own
-    /proc, still in sight, is held.
+    In a user namespace the kernel may refuse a new one (it would show what is hidden); then the /proc in sight is held:
+    the host's before the pivot, the container's after it. What is written goes through no other mount.
     """
     p.step("open a private procfs")
     refused, done = p.mark(), p.mark()
@@ -36,18 +36,11 @@ def open_proc(p: Plan) -> Reg:
     proc = p.result("fsmount", context, abi.FSMOUNT_CLOEXEC, attributes, jump=(EPERM,), to=refused)
     p.goto(done)
     p.place(refused)
-    open_host_proc(p, into=proc)
+    p.step("open /proc")
+    p.result("openat", abi.AT_FDCWD, "/proc", abi.O_PATH | abi.O_CLOEXEC, 0, into=proc)
+    p.call("CHECK", proc, abi.S_IFDIR, 0, abi.PROC_SUPER_MAGIC, _PROC_ROOT_INODE)
     p.place(done)
     p.call("close", context, ignore=(EBADF,))
-    return proc
-
-
-def open_host_proc(p: Plan, *, into: "Reg | None" = None) -> Reg:
-    """The procfs of the namespace we stand in, checked to be the root of a real one."""
-    p.step("open /proc")
-    flags = abi.O_PATH | abi.O_CLOEXEC
-    proc = p.result("openat", abi.AT_FDCWD, "/proc", flags, 0, into=into)
-    p.call("CHECK", proc, abi.S_IFDIR, 0, abi.PROC_SUPER_MAGIC, _PROC_ROOT_INODE)
     return proc
 
 
