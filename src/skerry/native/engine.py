@@ -16,6 +16,7 @@ from skerry.errors import (
     InitError,
     KernelError,
     NoSuchKey,
+    SpecError,
     StateError,
 )
 from skerry.linux import process
@@ -227,12 +228,27 @@ class NativeEngine:
         cgroup = self.cgroup()
         for warning in cgroup.check(resources, pointer):
             self._log.warning(warning)
+        self._check_devices(cgroup, resources, pointer)
         saved = cgroup.save_limits(resources, pointer)
         try:
             cgroup.apply(resources, pointer)
         except Error:
             cgroup.restore(saved)
             raise
+
+    def _check_devices(self, cgroup: "Cgroup", resources: "dict[str, Any]", pointer: str) -> None:
+        """v2: the rules are a program that create attached. Engines send them with every update, mostly unchanged.
+
+        Errors  SpecError for rules that would change it.
+        """
+        if cgroup.kind != "v2" or "devices" not in resources:
+            return
+        spec = self._store.get(self._id, "spec")
+        linux = spec.get("linux") or {} if isinstance(spec, dict) else {}
+        before = cgroup.device_program(linux.get("resources") or {})
+        if cgroup.device_program(resources, pointer) != before:
+            rule = "the device rules of a container that exists cannot be changed on cgroup v2 yet"
+            raise SpecError(f"{pointer}/devices", rule)
 
     def wait_for_init(self, timeout_s: float, *, reap: bool = True) -> bool:
         """Wait until init is gone, and reap it if it is our child."""
