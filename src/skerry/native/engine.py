@@ -250,14 +250,25 @@ class NativeEngine:
             rule = "the device rules of a container that exists cannot be changed on cgroup v2 yet"
             raise SpecError(f"{pointer}/devices", rule)
 
-    def wait_for_init(self, timeout_s: float, *, reap: bool = True) -> bool:
-        """Wait until init is gone, and reap it if it is our child."""
+    def has_init(self, timeout_s: float) -> bool:
+        """Wait for the end of init; whether it is still there then. It is not reaped."""
         found = self._recorded("pid") or self._recorded("shim")
         pidfd = process.open_pidfd(*found) if found else None
         if pidfd is None:
+            return False
+        try:
+            return not process.has_ended(pidfd, timeout_s)
+        finally:
+            posix.close(pidfd)
+
+    def end_init(self, timeout_s: float) -> bool:
+        """Wait until init, which was killed, runs no more, and reap it if it is our child."""
+        found = self._recorded("pid") or self._recorded("shim")
+        pidfd = process.open_pidfd(*found) if found else None
+        if found is None or pidfd is None:
             return True
         try:
-            return release.end(pidfd, timeout_s) if reap else process.has_ended(pidfd, timeout_s)
+            return release.end(found[0], pidfd, timeout_s)
         finally:
             posix.close(pidfd)
 
