@@ -67,8 +67,9 @@ def _candidates(name: str, env: "list[str]") -> "list[str]":
 def find_home(p: Plan, r: Request, program: Program, root: Reg) -> None:
     """Without HOME in the environment: let the parent find it in the image's passwd file, by number.
 
-    The file is the image's: only a regular file is read, with bounds, and here: one on a FUSE file system of the container
-    may never answer, and only we are waited for with a deadline. The parent gets a copy. It never decides who we are.
+    The file is the image's: only a regular file is read, with bounds, and here: one on a FUSE file system of the
+    container may never answer, and only we are waited for with a deadline. The parent gets a copy. It never decides
+    who we are.
     """
     if program.home is None:
         return
@@ -90,7 +91,10 @@ def find_home(p: Plan, r: Request, program: Program, root: Reg) -> None:
 
 
 def _memory_file(p: Plan, name: str) -> Reg:
-    """A memfd that nobody can execute: the only kind where vm.memfd_noexec is 2. Before Linux 6.3 there is no such flag."""
+    """A memfd that nobody can execute: the only kind where vm.memfd_noexec is 2.
+
+    Before Linux 6.3 there is no such flag.
+    """
     old, done = p.mark(), p.mark()
     flags = abi.MFD_CLOEXEC | abi.MFD_NOEXEC_SEAL
     fd = p.result("memfd_create", name, flags, jump=(EINVAL,), to=old)
