@@ -27,7 +27,7 @@ def numbers(result: Result) -> dict[int, str]:
 
 
 def test_nothing_but_stdio(box: Box, kept: tuple[int, ...]) -> None:
-    """V12: whatever the caller leaks."""
+    """lifecycle 62, V12: whatever the caller leaks."""
     assert set(numbers(box.run(fresh_spec("probe", "fds"), fds=kept))) == {0, 1, 2}
 
 
@@ -181,7 +181,7 @@ def test_owner_of_a_file_as_stdio_is_kept(box: Box) -> None:
 
 
 def test_no_fds_of_ours_in_hooks(box: Box, kept: tuple[int, ...]) -> None:
-    """A hook has stdin, stdout, stderr."""
+    """lifecycle 62: a hook has stdin, stdout, stderr."""
     spec = fresh_spec()
     template = box.dir / "fds"
     spec["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"ls -l /proc/$$/fd > {template}"]}]}

@@ -57,10 +57,12 @@ class NativeEngine:
     ) -> "Creation":
         """Build the container up to its gate.
 
-        Errors  whatever stopped it; what is in the journal then is still to be released.
+        Errors  EngineError the second time; whatever stopped it: what is in the journal then is still to be released.
         """
         from skerry.native.create import Creation
 
+        if self._journal is not None:
+            raise EngineError("container already created", id=self._id, operation="create")
         creation = Creation(self._store, self._id, spec, record, options, self._log)
         self._journal = creation.journal
         creation.run()
@@ -254,6 +256,10 @@ class NativeEngine:
         journal = Journal.load(self._store, self._id)
         if not journal.of("cgroup") and self._recorded("shim"):
             raise DamagedKey(self._id, "resources", "no cgroup is on record")
+        for item in journal.items:
+            cause = release.unreadable(item)
+            if cause:
+                raise DamagedKey(self._id, "resources", cause)
         return release.release_all(journal)
 
     def release_own(self) -> None:

@@ -10,7 +10,7 @@ Releasing twice, or something that was never made, succeeds: whoever comes after
 import posix
 
 from skerry import timeouts
-from skerry.errors import DamagedKey, EngineError, Error, KernelError, ReleaseError
+from skerry.errors import DamagedKey, Error, KernelError, ReleaseError
 from skerry.linux import process
 from skerry.state.journal import Journal
 
@@ -26,7 +26,7 @@ _ETIMEDOUT = 110
 
 
 def release_all(journal: Journal) -> bool:
-    """Release every item, last first; whether there was one.
+    """Release every item, last first; whether there was one. All of them can be read (`unreadable`).
 
     Errors  ReleaseError with every cause; what failed stays on record for another try.
     """
@@ -34,7 +34,7 @@ def release_all(journal: Journal) -> bool:
     causes = []
     for item in reversed(journal.items[:]):
         try:
-            _RELEASE.get(item.get("kind"), _unknown)(item)
+            _RELEASE[item["kind"]](item)
         except Error as error:
             causes.append(str(error))
         else:
@@ -56,11 +56,32 @@ def release_remains(store: "Store", id: str, log: "Log") -> None:
     except DamagedKey as error:
         log.warning(str(error))
         journal = Journal(store, id, [])
-    # An item that cannot be read names nothing that could be released.
-    journal.items = [item for item in journal.items if item.get("kind") in _RELEASE]
+    for item in journal.items[:]:
+        cause = unreadable(item)
+        if cause:
+            log.warning(cause)  # it names nothing that could be released
+            journal.items.remove(item)
     if not journal.of("cgroup"):
         journal.items = [*_guess(store, id), *journal.items]
     release_all(journal)
+
+
+def unreadable(item: "dict[str, Any]") -> str:
+    """Why an item is not one that a skerry of this version has written, or ""."""
+    kind = item.get("kind")
+    if type(kind) is not str or kind not in _RELEASE:
+        return f"this version of skerry does not know what {kind!r} is"
+    if kind == "cgroup":
+        from skerry.native.cgroup.tree import from_record
+
+        record = item.get("cgroup")
+        try:
+            from_record(record if type(record) is dict else {})
+        except Error as error:
+            return error.message
+    elif type(item.get("pid")) is not int or type(item.get("start")) is not int:
+        return f"a {kind} is not a pid with its start time"
+    return ""
 
 
 def end(pidfd: int, timeout_s: float) -> bool:
@@ -74,7 +95,7 @@ def end(pidfd: int, timeout_s: float) -> bool:
 def kill_processes(journal: Journal) -> None:
     """Kill what is on record as a process on its way; it may not be in the cgroup yet."""
     for item in journal.of("process"):
-        pidfd = _open(item)
+        pidfd = None if unreadable(item) else _open(item)
         if pidfd is not None:
             process.send_signal(pidfd, _SIGKILL)
             posix.close(pidfd)
@@ -94,27 +115,17 @@ def _release_process(item: "dict[str, Any]") -> None:
 
 
 def _open(item: "dict[str, Any]") -> "int | None":
-    pid, start = item.get("pid"), item.get("start")
-    if type(pid) is not int or type(start) is not int:
-        raise EngineError("cannot read the record of a process: it is damaged")
-    return process.open_pidfd(pid, start)
+    return process.open_pidfd(item["pid"], item["start"])
 
 
 def _release_cgroup(item: "dict[str, Any]") -> None:
     from skerry.native.cgroup.tree import from_record
 
-    record = item.get("cgroup")
-    cgroup = from_record(record if type(record) is dict else {})
+    cgroup = from_record(item["cgroup"])
     # Whoever is in a cgroup that create did not get to enter is not ours to kill.
     if item.get("entered") and cgroup.processes():
         cgroup.kill(_SIGKILL)
     cgroup.remove()
-
-
-def _unknown(item: "dict[str, Any]") -> None:
-    raise EngineError(
-        f"cannot release {item.get('kind')!r}: this version of skerry does not know it"
-    )
 
 
 def _guess(store: "Store", id: str) -> "list[dict[str, Any]]":
