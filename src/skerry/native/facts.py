@@ -13,6 +13,7 @@ from skerry.errors import Error, InitError, SpecError, errno_text
 from skerry.linux import abi, caps, process
 from skerry.linux.fd import is_inheritable
 from skerry.plan import namespaces
+from skerry.plan.program import PASSWD_LIMIT_BYTES
 from skerry.plan.request import Request
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ _OWNED = (0o010000, 0o140000)
 _S_IFCHR = 0o020000
 _TCGETS = 0x5401
 _NS_GET_NSTYPE = 0xB703
-_PASSWD_LIMIT_BYTES, _PASSWD_LINE_BYTES = 1 << 20, 4096
+_PASSWD_LINE_BYTES = 4096
 
 
 def machine() -> str:
@@ -219,17 +220,12 @@ def _is_terminal(fd: int) -> bool:
 
 
 def passwd_home(fd: int, uid: int) -> bytes:
-    """HOME of a numeric user from the image's passwd file, b"" if there is none.
+    """HOME of a numeric user from a copy of the image's passwd file, b"" if there is none.
 
-    The file is hostile: at most 1 MiB is read, lines above 4 KiB and lines that do not parse are skipped.
+    The content is hostile: of at most 1 MiB (the plan copies no more) lines above 4 KiB and lines that do not parse are
+    skipped.
     """
-    data = b""
-    while len(data) < _PASSWD_LIMIT_BYTES:
-        chunk = posix.read(fd, _PASSWD_LIMIT_BYTES - len(data))
-        if not chunk:
-            break
-        data += chunk
-    for line in data.split(b"\n"):
+    for line in posix.read(fd, PASSWD_LIMIT_BYTES).split(b"\n"):
         fields = line.split(b":")
         if len(line) <= _PASSWD_LINE_BYTES and len(fields) >= 6 and fields[2] == b"%d" % uid:
             return fields[5]

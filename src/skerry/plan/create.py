@@ -104,8 +104,9 @@ def _fill(
     # Settings first: /proc/sys becomes read-only next. Masks last, they cover files of the paths above.
     if proc is not None:
         masks.set_sysctls(p, r, proc)
-    masks.set_readonly_paths(p, r, tree)
-    masks.mask_paths(p, r, tree)
+    masks.set_readonly_paths(p, r, tree, mounts_)
+    masks.mask_paths(p, r, tree, mounts_)
+    mounts.let_go(p, mounts_)
     mounts.finish_readonly(p, late)
     rootfs.pivot(p, r, tree)
     _names(p, r)

@@ -12,6 +12,7 @@ from skerry.plan import ops
 from skerry.plan.begin import write_file
 from skerry.plan.build import Plan, Reg
 from skerry.plan.filesystems import create_mount, set_string
+from skerry.plan.mounts import Mount, start_of
 from skerry.plan.request import Request
 from skerry.plan.rootfs import EMPTY_TREE, attach, set_mount
 
@@ -89,12 +90,17 @@ def set_apparmor(p: Plan, r: Request, proc: Reg) -> None:
     p.close(fd)
 
 
-def set_readonly_paths(p: Plan, r: Request, root: Reg) -> None:
+def set_readonly_paths(p: Plan, r: Request, root: Reg, mounts: "list[Mount]") -> None:
     for index, path in enumerate(r.linux.get("readonlyPaths") or ()):
         p.step(f"make {path} read-only", f"/linux/readonlyPaths/{index}")
         absent = p.mark()
         found = p.result(
-            "WALK", root, path, ops.WALK_EXISTING, 0, jump=(ENOENT, ENOTDIR), to=absent
+            "WALK",
+            *start_of(mounts, root, path),
+            ops.WALK_EXISTING,
+            0,
+            jump=(ENOENT, ENOTDIR),
+            to=absent,
         )
         flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | EMPTY_TREE
         tree = p.result("open_tree", found, "", flags)
@@ -105,7 +111,7 @@ def set_readonly_paths(p: Plan, r: Request, root: Reg) -> None:
         p.place(absent)
 
 
-def mask_paths(p: Plan, r: Request, root: Reg) -> None:
+def mask_paths(p: Plan, r: Request, root: Reg, mounts: "list[Mount]") -> None:
     """Cover files with /dev/null, directories with an empty read-only tmpfs.
 
     The null device is the host's, checked; the container's own could be anything (CVE-2025-31133).
@@ -120,7 +126,12 @@ def mask_paths(p: Plan, r: Request, root: Reg) -> None:
         p.step(f"mask {path}", f"/linux/maskedPaths/{index}")
         absent, file, done = p.mark(), p.mark(), p.mark()
         found = p.result(
-            "WALK", root, path, ops.WALK_EXISTING, 0, jump=(ENOENT, ENOTDIR), to=absent
+            "WALK",
+            *start_of(mounts, root, path),
+            ops.WALK_EXISTING,
+            0,
+            jump=(ENOENT, ENOTDIR),
+            to=absent,
         )
         p.call("CHECK", found, abi.S_IFDIR, 0, 0, 0, jump=(ENOTSUP,), to=file)
         context = p.result("fsopen", "tmpfs", abi.FSOPEN_CLOEXEC)
