@@ -214,7 +214,7 @@ class Container:
             return
         words.check("kill", status, self.id)
         self._kill(signal, every=all)
-        if signal == _SIGKILL and not self.engine.wait_for_init(_HELD_BACK_S, reap=False):
+        if signal == _SIGKILL and self.engine.has_init(_HELD_BACK_S):
             # Paused, or in a cgroup that the container has frozen itself.
             self.engine.thaw_below()
 
@@ -300,19 +300,22 @@ class Container:
 
         Result  its exit code, or 128 + signal; 255 if unknown.
         """
-        import time
-
         ended = process.wait_exit(self.pidfd)
         code, signal = ended if ended is not None else (255, 0)
-        end = {"code": code, "signal": signal, "reason": "exit", "time": time.time()}
-        try:
-            self.store.set(self.id, "exit", end)
-        except Error as error:
-            # Deleted by another, or no room: that it is stopped can be seen without the key.
-            self.log.debug(str(error))
+        self.record_end(code, signal, "exit")
         return code
 
     # for the rest of the core
+
+    def record_end(self, code: int, signal: int, reason: str) -> None:
+        """Write the key `exit`; without it (deleted by another, no room) the facts still say stopped."""
+        import time
+
+        end = {"code": code, "signal": signal, "reason": reason, "time": time.time()}
+        try:
+            self.store.set(self.id, "exit", end)
+        except Error as error:
+            self.log.debug(str(error))
 
     def take_init(self, pidfd: int, console_fd: int) -> None:
         """Take ownership of what create has open for init."""

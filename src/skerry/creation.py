@@ -200,7 +200,7 @@ def _record(
         "HostID": place.host_id,
         "IsHost": place.is_host,
         "UniqueID": unique,
-        "HostUniqueID": unique if place.is_host else "",
+        "HostUniqueID": unique if place.is_host else place.host_unique_id,
         "Bundle": bundle,
         "Created": rfc3339(time.time_ns()),
         "Rootfs": rootfs,
@@ -254,7 +254,10 @@ def _keep_network(container: "Container", pid: int, pidfd: int) -> None:
 
 
 def _undo(container: "Container") -> None:
-    """Back to nothing; what cannot be released stays on record, so that delete can be run again."""
+    """Back to nothing; what cannot be released stays on record, so that delete can be run again.
+
+    Where this process lives on, only the key `exit` can tell that it creates no more.
+    """
     from skerry.deletion import forget
 
     try:
@@ -267,3 +270,4 @@ def _undo(container: "Container") -> None:
                 container.engine.release_own()
     except Error as error:
         container.log.warning(f"cannot undo the create of container {container.id}: {error}")
+        container.record_end(255, 0, "create failed")

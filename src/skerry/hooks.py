@@ -2,7 +2,7 @@
 short.
 
 Runs in: create, start, delete (hot where the spec has hooks).
-Imports: posix, select, time; skerry.errors, jsonio, linux.fd, linux.process.
+Imports: _signal, posix, select, time; skerry.errors, jsonio, linux.fd, linux.process.
 Source:  runtime-spec config.md "POSIX-platform Hooks"; docs/lifecycle.md 129; runc's words for what
          went wrong.
 Never:   enters a namespace: createContainer and startContainer hooks are skerry-init's part.
@@ -13,6 +13,7 @@ slowly, concerns nobody; a pipe for its output, which is read until the hook its
 until the last child that keeps it open has.
 """
 
+import _signal  # type: ignore[import-not-found]
 import posix
 import select
 import time
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 OUTPUT_LIMIT_BYTES = 512
 _READ_BYTES = 65536
 _SIGKILL = 9
+_ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
 
 
 def run_host_hooks(
@@ -71,6 +73,9 @@ def _run(hook: "dict[str, Any]", document: bytes) -> str:
     timeout_s = hook.get("timeout")
     stdin = memfd("state", document)
     reader = writer = -1
+    # An interrupt is an exception in our callers: between the start of the hook and the moment somebody
+    # answers for it, none may come.
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDING)
     try:
         reader, writer = posix.pipe2(posix.O_CLOEXEC)
         pid = process.spawn(
@@ -83,18 +88,23 @@ def _run(hook: "dict[str, Any]", document: bytes) -> str:
         )
         posix.close(writer)
         writer = -1
-        return _watch(pid, reader, timeout_s)
+        return _watch(pid, reader, timeout_s, mask)
     finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         for fd in (stdin, reader, writer):
             if fd >= 0:
                 posix.close(fd)
 
 
-def _watch(pid: int, reader: int, timeout_s: "int | None") -> str:
-    """Keep the output short until the hook has ended or its time is up; reap it in any case."""
+def _watch(pid: int, reader: int, timeout_s: "int | None", mask: "set[int]") -> str:
+    """Keep the output short until the hook has ended or its time is up; reap it in any case.
+
+    `mask` are the signals that were blocked before the hook was started.
+    """
     pidfd = process.child_pidfd(pid)
     ended = False
     try:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         output, ended = _collect(pidfd, reader, timeout_s)
         if not ended:
             return f"hook ran past specified timeout of {float(timeout_s or 0)}s{_quoted(output)}"

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """Where a container goes: ids of its sandbox and host ("" without one)."""
+    """Where a container goes: ids of its sandbox and host ("" without one).
 
-    __slots__ = ("host_id", "is_host", "is_sandbox", "isolation", "sandbox_id")
+    host_unique_id   the UniqueID of a host that is another container
+    """
+
+    __slots__ = ("host_id", "host_unique_id", "is_host", "is_sandbox", "isolation", "sandbox_id")
 
     def __init__(self) -> None:
         self.sandbox_id = ""
         self.is_sandbox = False
-        self.host_id = ""
+        self.host_id = self.host_unique_id = ""
         self.is_host = False
         self.isolation = "process"
 
@@ -56,6 +59,7 @@ def find_place(
         if not record.get("IsHost"):
             raise Error(f"host container {host} is not a VM host")
         place.host_id = host
+        place.host_unique_id = record.get("UniqueID") or ""
         place.isolation = "vm"
     elif place.isolation == "vm":
         place.host_id = id

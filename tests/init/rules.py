@@ -23,6 +23,13 @@ RANGES = {
 JUMPS = ("GOTO", "BRANCH")
 ALWAYS_FATAL = (*JUMPS, "HOOK")
 
+HEADER_FIELDS = ["magic", "version", "total", "operations", "relocations", "registers", "offset",
+                 "size", "conversation", "reserved"]  # fmt: skip
+
+
+def get_header(plan: bytes, name: str) -> int:
+    return struct.unpack_from("<I", plan, 4 * HEADER_FIELDS.index(name))[0]
+
 
 def is_valid(plan: bytes) -> bool:
     """Whether skerry-init must take the plan."""

@@ -74,6 +74,7 @@ class Session:
 def session() -> Iterator[Session]:
     token = f"oci{os.urandom(3).hex()}"
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a session that is stopped cleans up as well
     host.prctl(host.PR_SET_CHILD_SUBREAPER, 1)
     work = Path(tempfile.mkdtemp(prefix=f"{token}-"))
     enter_private_mounts(work, hide_unified=kind_of(BINARY) == "crun" and host.is_hybrid())

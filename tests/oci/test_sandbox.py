@@ -108,10 +108,14 @@ def test_unknown_isolation(box: Box, value: str) -> None:
 
 
 def test_process_isolation_by_flag_overrides(box: Box) -> None:
-    """lifecycle 18: only the flag does."""
+    """lifecycle 18: only the flag does, over the annotation and over a `vm` section; not the annotation over that."""
     spec = fresh_spec()
     spec["annotations"] = {"run.skerry.isolation": "vm"}
     assert record(box.create(spec, "--isolation", "process"))["Isolation"] == "process"
+    spec["vm"] = {"kernel": {"path": "/nowhere"}}
+    assert record(box.create(spec, "--isolation", "process"))["Isolation"] == "process"
+    spec["annotations"] = {"run.skerry.isolation": "process"}
+    box.try_create(spec).failed().says("/vm")
 
 
 def test_record(box: Box) -> None:

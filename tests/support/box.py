@@ -151,6 +151,7 @@ class Box:
 
     def clean(self) -> list[str]:
         """Delete every container, tell what stays behind all the same, and remove that by force."""
+        self.runtime.abandon()
         for id in self.ids:
             result = self.runtime.spawn("delete", "--force", id).finish_reaping()
             if result.code != 0 and any(name.startswith(id) for name in os.listdir(self.runtime.root)):

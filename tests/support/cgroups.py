@@ -1,21 +1,18 @@
 """What the tests of cgroups share: names, a pure v2 view of this host, processes to put into a
 cgroup."""
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
-import traceback
-from functools import wraps
 from pathlib import Path
 
 import pytest
 
+from .forked import in_child, pure_v2
+
 TOP = "/skerry-test-cgroup"
 UNIFIED = Path("/sys/fs/cgroup/unified")
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make cgroups")
 
@@ -97,42 +94,4 @@ class HugetlbAsBefore:
             (self.top / "cgroup.subtree_control").write_text("-hugetlb")
 
 
-def in_pure_v2(test):
-    """Run a test in a forked child where /sys/fs/cgroup is a cgroup2 mount and nothing else, as on
-    a v2 host."""
-
-    @wraps(test)
-    def run(*arguments, **keywords):
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            report = ""
-            try:
-                _mount_v2()
-                test(*arguments, **keywords)
-            except BaseException:
-                report = traceback.format_exc()
-            os.write(writing, report.encode()[:60000])
-            sys.stdout.flush()
-            os._exit(0)
-        os.close(writing)
-        with os.fdopen(reading) as pipe:
-            report = pipe.read()
-        os.waitpid(pid, 0)
-        if "Skipped: " in report:
-            pytest.skip(report.rpartition("Skipped: ")[2].strip())
-        assert not report, report
-
-    return run
-
-
-def _mount_v2() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    for call in (
-        lambda: libc.unshare(CLONE_NEWNS),
-        lambda: libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None),
-        lambda: libc.mount(b"cgroup2", b"/sys/fs/cgroup", b"cgroup2", 0, None),
-    ):
-        if call() != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+in_pure_v2 = in_child(pure_v2)

@@ -96,6 +96,13 @@ class Running:
             raise AssertionError(f"hangs: {self._result(-9)}") from None
         return self._result(self.process.wait())
 
+    def abandon(self) -> None:
+        """End it, if a failed test did not wait for it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._result(self.process.returncode)
+
     def _result(self, code: int) -> Result:
         texts = []
         for fd in (self._out, self._err):
@@ -144,6 +151,7 @@ class Runtime:
 
     def __init__(self, binary: str, root: Path, probe: Path) -> None:
         self.binary, self.root, self.probe = binary, root, probe
+        self._spawned: list[Running] = []
         self.version = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20).stdout
         self.kind = self.version.split(" ")[0] if self.version else "unknown"
 
@@ -189,7 +197,13 @@ class Runtime:
         finally:
             if fed >= 0:
                 os.close(fed)
-        return Running(line, process, out, err)
+        self._spawned.append(Running(line, process, out, err))
+        return self._spawned[-1]
+
+    def abandon(self) -> None:
+        """End what a test began and did not finish."""
+        while self._spawned:
+            self._spawned.pop().abandon()
 
     def call(self, *args: object, timeout_s: float = TIMEOUT_S, **how: object) -> Result:
         """Run a verb to its end."""

@@ -12,7 +12,7 @@ RECORDS = {
     "sandbox": {"SandboxID": "sandbox", "HostID": "", "IsHost": False},
     "plain": {"SandboxID": "", "HostID": "", "IsHost": False},
     "member": {"SandboxID": "sandbox", "HostID": "", "IsHost": False},
-    "vm": {"SandboxID": "vm", "HostID": "vm", "IsHost": True},
+    "vm": {"SandboxID": "vm", "HostID": "vm", "IsHost": True, "UniqueID": "1234"},
 }
 
 
@@ -69,3 +69,38 @@ def test_podman_does_not_annotate_its_infra_container():
     assert place(CRIO, "container", "plain", more=podman).sandbox_id == "plain"
     with pytest.raises(Error, match="container member is not a sandbox"):
         place(CRIO, "container", "member", more=podman)
+
+
+@pytest.mark.parametrize("kind", ["sandbox", ""])
+def test_a_vm_of_its_own(kind):
+    """lifecycle 29"""
+    found = place(CRI, kind, "new", isolation="vm")
+    assert (found.host_id, found.is_host, found.isolation) == ("new", True, "vm")
+
+
+@pytest.mark.parametrize("kind", ["sandbox", ""])
+@pytest.mark.parametrize("isolation", ["", "process", "vm"])
+def test_a_host_is_joined(kind, isolation):
+    """lifecycle 30, 31: whatever the spec says about isolation; the owner's UniqueID is copied"""
+    found = place(CRI, kind, "new", host="vm", isolation=isolation)
+    assert (found.host_id, found.is_host, found.isolation) == ("vm", False, "vm")
+    assert found.host_unique_id == "1234"
+
+
+def test_process_isolation_has_no_host():
+    """lifecycle 29"""
+    found = place(CRI, "", "")
+    assert (found.host_id, found.is_host, found.isolation) == ("", False, "process")
+
+
+@pytest.mark.parametrize("host", ["plain", "sandbox", "member"])
+def test_a_host_must_own_a_vm(host):
+    """lifecycle 28"""
+    with pytest.raises(Error, match=f"host container {host} is not a VM host"):
+        place(CRI, "", "", host=host)
+
+
+def test_a_host_must_exist():
+    """lifecycle 28"""
+    with pytest.raises(NotFound):
+        place(CRI, "", "", host="nowhere")

@@ -91,7 +91,6 @@ class Creation:
         r.last_cap = caps.last_cap()
         self._see(None, facts.check_capabilities, r)
         r.limits = facts.limits(r.process)
-        r.parent_mount = self._see("/", facts.parent_mount, r)
         r.no_pivot = options.no_pivot
         r.full_mounts = facts.full_mounts(r.rootfs_path) if r.no_pivot else []
         r.new_keyring = options.new_keyring

@@ -7,7 +7,7 @@ Never:   knows the order of a recipe: it answers what comes.
 
 import posix
 
-from skerry.errors import Error, InitError, KernelError, SpecError
+from skerry.errors import EngineError, Error, InitError, KernelError, SpecError
 from skerry.linux import process
 from skerry.linux.fd import close_all
 from skerry.native import facts
@@ -35,8 +35,8 @@ class Dialogue:
     """
 
     __slots__ = (
-        "_early", "_explain_end", "_handlers", "_hooks", "_journal", "_launched", "_middle", "_on_process", "_request",
-        "console_fd", "pid", "pidfd", "start_time",
+        "_explain_end", "_handlers", "_hooks", "_journal", "_last", "_launched", "_middle", "_on_process",
+        "_request", "console_fd", "pid", "pidfd", "start_time",
     )  # fmt: skip
 
     def __init__(
@@ -55,11 +55,12 @@ class Dialogue:
         self._on_process = on_process
         self._hooks = hooks
         self._explain_end = explain_end
-        self._early: list[Record] = []
+        self._last = 0  # operation of the last record
         self._middle: list[int] = []
         self.pid, self.pidfd, self.start_time = -1, -1, 0
         self.console_fd = -1
         self._handlers = {
+            ops.PID: self._on_pid,
             ops.MAPS: self._on_maps,
             ops.HOOKS: self._on_hooks,
             ops.PASSWD: self._on_passwd,
@@ -73,35 +74,44 @@ class Dialogue:
         """
         self._launched.conversation.send(ops.GO)
         announced = 0
-        while True:
-            record = self._next(announced)
-            if record.kind == ops.READY:
-                return
-            if record.kind == ops.PID:
-                announced += 1
-                self._on_pid(record)
-            else:
+        early: list[Record] = []
+        try:
+            while True:
+                record = self._next(early, announced)
+                if record.kind == ops.READY:
+                    return
+                if record.kind == ops.PID:
+                    announced += 1
                 self._handlers[record.kind](record)
+        finally:
+            close_all([record.fd for record in early if record.fd >= 0])
 
-    def _next(self, announced: int) -> Record:
-        """The next record of a process whose pid we were told.
+    def _next(self, early: "list[Record]", announced: int) -> Record:
+        """The next record of a process that we know of.
 
-        A new process may talk before its parent has told of it. What it says then waits.
+        A new process may talk, or have made the next one, before the one that made it has told its pid.
         """
-        for record in self._early:
+        while True:
+            for record in early:
+                if record.process <= announced:
+                    early.remove(record)
+                    return record
+            record = self._receive()
             if record.process <= announced:
-                self._early.remove(record)
                 return record
-        while (record := self._receive()).process > announced:
-            self._early.append(record)
-        return record
+            early.append(record)
 
     def _receive(self) -> Record:
-        record = self._launched.conversation.receive()
+        try:
+            record = self._launched.conversation.receive()
+        except EngineError as error:
+            step = self._launched.plan.label(self._last).text
+            raise EngineError(f'{error.message} after the step "{step}"') from error
         if record is None:
             raise self._died()
         if record.kind == ops.FAILED:
             raise explain(self._launched.plan, record)
+        self._last = record.op
         return record
 
     def finish(self, payload: bytes = b"") -> None:
@@ -141,8 +151,6 @@ class Dialogue:
         if self.console_fd >= 0:
             posix.close(self.console_fd)
             self.console_fd = -1
-        close_all([record.fd for record in self._early if record.fd >= 0])
-        self._early.clear()
         self.close()
 
     def _on_pid(self, record: Record) -> None:
@@ -173,7 +181,10 @@ class Dialogue:
         self._launched.conversation.send(ops.GO)
 
     def _write(self, name: str, content: str, pointer: str) -> None:
-        """One write: the kernel takes a map whole and once."""
+        """One write: the kernel takes a map whole and once.
+
+        A process that has ended meanwhile is no error here: its last record, or the lack of one, comes next.
+        """
         path = f"/proc/{self.pid}/{name}"
         try:
             fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
@@ -181,6 +192,8 @@ class Dialogue:
                 posix.write(fd, content.encode())
             finally:
                 posix.close(fd)
+        except (FileNotFoundError, ProcessLookupError):
+            return
         except OSError as error:
             raise SpecError(pointer, str(KernelError("write", name, error.errno or 0))) from error
 

@@ -16,6 +16,7 @@ from skerry.errors import (
     InitError,
     KernelError,
     NoSuchKey,
+    SpecError,
     StateError,
 )
 from skerry.linux import process
@@ -56,10 +57,12 @@ class NativeEngine:
     ) -> "Creation":
         """Build the container up to its gate.
 
-        Errors  whatever stopped it; what is in the journal then is still to be released.
+        Errors  EngineError the second time; whatever stopped it: what is in the journal then is still to be released.
         """
         from skerry.native.create import Creation
 
+        if self._journal is not None:
+            raise EngineError("container already created", id=self._id, operation="create")
         creation = Creation(self._store, self._id, spec, record, options, self._log)
         self._journal = creation.journal
         creation.run()
@@ -225,6 +228,7 @@ class NativeEngine:
         cgroup = self.cgroup()
         for warning in cgroup.check(resources, pointer):
             self._log.warning(warning)
+        self._check_devices(cgroup, resources, pointer)
         saved = cgroup.save_limits(resources, pointer)
         try:
             cgroup.apply(resources, pointer)
@@ -232,14 +236,39 @@ class NativeEngine:
             cgroup.restore(saved)
             raise
 
-    def wait_for_init(self, timeout_s: float, *, reap: bool = True) -> bool:
-        """Wait until init is gone, and reap it if it is our child."""
+    def _check_devices(self, cgroup: "Cgroup", resources: "dict[str, Any]", pointer: str) -> None:
+        """v2: the rules are a program that create attached. Engines send them with every update, mostly unchanged.
+
+        Errors  SpecError for rules that would change it.
+        """
+        if cgroup.kind != "v2" or "devices" not in resources:
+            return
+        spec = self._store.get(self._id, "spec")
+        linux = spec.get("linux") or {} if isinstance(spec, dict) else {}
+        before = cgroup.device_program(linux.get("resources") or {})
+        if cgroup.device_program(resources, pointer) != before:
+            rule = "the device rules of a container that exists cannot be changed on cgroup v2 yet"
+            raise SpecError(f"{pointer}/devices", rule)
+
+    def has_init(self, timeout_s: float) -> bool:
+        """Wait for the end of init; whether it is still there then. It is not reaped."""
         found = self._recorded("pid") or self._recorded("shim")
         pidfd = process.open_pidfd(*found) if found else None
         if pidfd is None:
+            return False
+        try:
+            return not process.has_ended(pidfd, timeout_s)
+        finally:
+            posix.close(pidfd)
+
+    def end_init(self, timeout_s: float) -> bool:
+        """Wait until init, which was killed, runs no more, and reap it if it is our child."""
+        found = self._recorded("pid") or self._recorded("shim")
+        pidfd = process.open_pidfd(*found) if found else None
+        if found is None or pidfd is None:
             return True
         try:
-            return release.end(pidfd, timeout_s) if reap else process.has_ended(pidfd, timeout_s)
+            return release.end(found[0], pidfd, timeout_s)
         finally:
             posix.close(pidfd)
 
@@ -253,6 +282,10 @@ class NativeEngine:
         journal = Journal.load(self._store, self._id)
         if not journal.of("cgroup") and self._recorded("shim"):
             raise DamagedKey(self._id, "resources", "no cgroup is on record")
+        for item in journal.items:
+            cause = release.unreadable(item)
+            if cause:
+                raise DamagedKey(self._id, "resources", cause)
         return release.release_all(journal)
 
     def release_own(self) -> None:

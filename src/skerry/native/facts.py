@@ -13,6 +13,7 @@ from skerry.errors import Error, InitError, SpecError, errno_text
 from skerry.linux import abi, caps, process
 from skerry.linux.fd import is_inheritable
 from skerry.plan import namespaces
+from skerry.plan.program import PASSWD_LIMIT_BYTES
 from skerry.plan.request import Request
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ _OWNED = (0o010000, 0o140000)
 _S_IFCHR = 0o020000
 _TCGETS = 0x5401
 _NS_GET_NSTYPE = 0xB703
-_PASSWD_LIMIT_BYTES, _PASSWD_LINE_BYTES = 1 << 20, 4096
+_PASSWD_LINE_BYTES = 4096
 
 
 def machine() -> str:
@@ -194,26 +195,6 @@ def own_namespaces_mask(pid: int, pidfd: int) -> "tuple[int, bool]":
     return mask, bool(mask & abi.CLONE_NEWUSER)
 
 
-def parent_mount(r: Request) -> str:
-    """The mount point that holds the rootfs, where the spec's propagation may leave it shared with the host.
-
-    By the mount's id: a path may lead through links.
-    """
-    word = r.linux.get("rootfsPropagation") or ""
-    if word in ("", "rslave", "rprivate") or r.layers:
-        return ""
-    from skerry.linux import mountinfo
-    from skerry.linux.cgroupfs import read_bytes
-
-    fd = posix.open(r.rootfs_path, abi.O_PATH | posix.O_CLOEXEC)
-    try:
-        lines = read_bytes(f"/proc/self/fdinfo/{fd}").split(b"\n")
-    finally:
-        posix.close(fd)
-    number = next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))
-    return next((mount.point for mount in mountinfo.read() if mount.id == number), "/")
-
-
 def full_mounts(rootfs: str) -> "list[str]":
     """Whole proc and sysfs mounts of the host, deepest first, for --no-pivot."""
     from skerry.linux import mountinfo
@@ -239,17 +220,12 @@ def _is_terminal(fd: int) -> bool:
 
 
 def passwd_home(fd: int, uid: int) -> bytes:
-    """HOME of a numeric user from the image's passwd file, b"" if there is none.
+    """HOME of a numeric user from a copy of the image's passwd file, b"" if there is none.
 
-    The file is hostile: at most 1 MiB is read, lines above 4 KiB and lines that do not parse are skipped.
+    The content is hostile: of at most 1 MiB (the plan copies no more) lines above 4 KiB and lines that do not parse are
+    skipped.
     """
-    data = b""
-    while len(data) < _PASSWD_LIMIT_BYTES:
-        chunk = posix.read(fd, _PASSWD_LIMIT_BYTES - len(data))
-        if not chunk:
-            break
-        data += chunk
-    for line in data.split(b"\n"):
+    for line in posix.read(fd, PASSWD_LIMIT_BYTES).split(b"\n"):
         fields = line.split(b":")
         if len(line) <= _PASSWD_LINE_BYTES and len(fields) >= 6 and fields[2] == b"%d" % uid:
             return fields[5]

@@ -1,6 +1,6 @@
 """Give back what a container has acquired, item by item of its journal.
 
-Runs in: delete, a failed create (hot).   Imports: posix; errors, timeouts, linux.process, state.journal.
+Runs in: delete, a failed create (hot).   Imports: posix, time; errors, timeouts, linux.process, state.journal.
 Source:  docs/lifecycle.md 117-121.
 Never:   signals a process that is not the one on record; removes what create did not make.
 
@@ -8,9 +8,10 @@ Releasing twice, or something that was never made, succeeds: whoever comes after
 """
 
 import posix
+import time
 
 from skerry import timeouts
-from skerry.errors import DamagedKey, EngineError, Error, KernelError, ReleaseError
+from skerry.errors import DamagedKey, Error, KernelError, ReleaseError
 from skerry.linux import process
 from skerry.state.journal import Journal
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
 _SIGKILL = 9
 _ETIMEDOUT = 110
+_SLICE_S = 0.2
 
 
 def release_all(journal: Journal) -> bool:
-    """Release every item, last first; whether there was one.
+    """Release every item, last first; whether there was one. All of them can be read (`unreadable`).
 
     Errors  ReleaseError with every cause; what failed stays on record for another try.
     """
@@ -34,7 +36,7 @@ def release_all(journal: Journal) -> bool:
     causes = []
     for item in reversed(journal.items[:]):
         try:
-            _RELEASE.get(item.get("kind"), _unknown)(item)
+            _RELEASE[item["kind"]](item)
         except Error as error:
             causes.append(str(error))
         else:
@@ -56,17 +58,45 @@ def release_remains(store: "Store", id: str, log: "Log") -> None:
     except DamagedKey as error:
         log.warning(str(error))
         journal = Journal(store, id, [])
-    # An item that cannot be read names nothing that could be released.
-    journal.items = [item for item in journal.items if item.get("kind") in _RELEASE]
+    for item in journal.items[:]:
+        cause = unreadable(item)
+        if cause:
+            log.warning(cause)  # it names nothing that could be released
+            journal.items.remove(item)
     if not journal.of("cgroup"):
         journal.items = [*_guess(store, id), *journal.items]
     release_all(journal)
 
 
-def end(pidfd: int, timeout_s: float) -> bool:
-    """Wait for the end of a process, and reap it if it is our child."""
-    if not process.has_ended(pidfd, timeout_s):
-        return False
+def unreadable(item: "dict[str, Any]") -> str:
+    """Why an item is not one that a skerry of this version has written, or ""."""
+    kind = item.get("kind")
+    if type(kind) is not str or kind not in _RELEASE:
+        return f"this version of skerry does not know what {kind!r} is"
+    if kind == "cgroup":
+        from skerry.native.cgroup.tree import from_record
+
+        record = item.get("cgroup")
+        try:
+            from_record(record if type(record) is dict else {})
+        except Error as error:
+            return error.message
+    elif type(item.get("pid")) is not int or type(item.get("start")) is not int:
+        return f"a {kind} is not a pid with its start time"
+    return ""
+
+
+def end(pid: int, pidfd: int, timeout_s: float) -> bool:
+    """Wait for the end of a process that was killed, and reap it if it is our child.
+
+    One that only waits for others of its pid namespace to be reaped has ended for us: their parents may take any time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not process.has_ended(pidfd, _SLICE_S):
+        if process.exiting(pid):
+            return True
+        if time.monotonic() > deadline:
+            return False
     process.wait_exit(pidfd, 0)
     return True
 
@@ -74,7 +104,7 @@ def end(pidfd: int, timeout_s: float) -> bool:
 def kill_processes(journal: Journal) -> None:
     """Kill what is on record as a process on its way; it may not be in the cgroup yet."""
     for item in journal.of("process"):
-        pidfd = _open(item)
+        pidfd = None if unreadable(item) else _open(item)
         if pidfd is not None:
             process.send_signal(pidfd, _SIGKILL)
             posix.close(pidfd)
@@ -87,34 +117,24 @@ def _release_process(item: "dict[str, Any]") -> None:
         return
     try:
         process.send_signal(pidfd, _SIGKILL)
-        if not end(pidfd, timeouts.seconds("KILL")):
+        if not end(item["pid"], pidfd, timeouts.seconds("KILL")):
             raise KernelError("end", f"process {item['pid']}", _ETIMEDOUT)
     finally:
         posix.close(pidfd)
 
 
 def _open(item: "dict[str, Any]") -> "int | None":
-    pid, start = item.get("pid"), item.get("start")
-    if type(pid) is not int or type(start) is not int:
-        raise EngineError("cannot read the record of a process: it is damaged")
-    return process.open_pidfd(pid, start)
+    return process.open_pidfd(item["pid"], item["start"])
 
 
 def _release_cgroup(item: "dict[str, Any]") -> None:
     from skerry.native.cgroup.tree import from_record
 
-    record = item.get("cgroup")
-    cgroup = from_record(record if type(record) is dict else {})
+    cgroup = from_record(item["cgroup"])
     # Whoever is in a cgroup that create did not get to enter is not ours to kill.
     if item.get("entered") and cgroup.processes():
         cgroup.kill(_SIGKILL)
     cgroup.remove()
-
-
-def _unknown(item: "dict[str, Any]") -> None:
-    raise EngineError(
-        f"cannot release {item.get('kind')!r}: this version of skerry does not know it"
-    )
 
 
 def _guess(store: "Store", id: str) -> "list[dict[str, Any]]":

@@ -75,6 +75,8 @@ def fork(
     p.call("exit_group", 0)
     p.place(child)
     p.enter_process(name)
+    if cgroup_fd >= 0:
+        p.call("close", cgroup_fd)  # a directory of the host: before anybody inside can see us
 
 
 def wait_for(p: Plan, what: str) -> None:

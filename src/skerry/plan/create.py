@@ -61,12 +61,15 @@ def build(r: Request) -> Plan:
         namespaces.enter_new(p, r, cgroup_fd=cgroup_fd)
     identity.join_keyring(p, r)
     namespaces.bring_up_loopback(p, r)
-    proc = _proc(p, r)
-    _fill(p, r, tree, proc, mounts_, nodes, paths)
+    proc = _fill(p, r, tree, mounts_, nodes, paths)
     if "pid" in paths:
-        # After the pivot: earlier, processes of that namespace could see the host through our /proc entry.
+        # After the pivot: earlier, processes of that namespace could see the host through our /proc entry. And without
+        # a procfs made outside of it, which shows the host's.
+        if proc is not None:
+            p.close(proc)
         namespaces.join_pid(p, r, paths["pid"])
         begin.fork(p, "skerry:3:init")
+        proc = None
     _finish(p, r, proc)
     return p
 
@@ -82,12 +85,14 @@ def _fill(
     p: Plan,
     r: Request,
     tree: Reg,
-    proc: "Reg | None",
     mounts_: "list[mounts.Mount]",
     nodes: "list[devices.Device]",
     paths: "dict[str, Reg]",
-) -> None:
-    """The container's mount namespace, up to and with the pivot."""
+) -> "Reg | None":
+    """The container's mount namespace, up to and with the pivot.
+
+    Result  a private procfs, where one is needed.
+    """
     rootfs.place(p, r, tree)
     late = mounts.attach_all(p, r, mounts_, tree, paths.get("pid"))
     devices.make(p, r, nodes, tree)
@@ -95,14 +100,17 @@ def _fill(
     hooks.due(p, r)
     if r.console:
         console.open_console(p, r, tree, bind=True)
+    proc = _proc(p, r)
     # Settings first: /proc/sys becomes read-only next. Masks last, they cover files of the paths above.
     if proc is not None:
         masks.set_sysctls(p, r, proc)
-    masks.set_readonly_paths(p, r, tree)
-    masks.mask_paths(p, r, tree)
+    masks.set_readonly_paths(p, r, tree, mounts_)
+    masks.mask_paths(p, r, tree, mounts_)
+    mounts.let_go(p, mounts_)
     mounts.finish_readonly(p, late)
     rootfs.pivot(p, r, tree)
     _names(p, r)
+    return proc
 
 
 def _names(p: Plan, r: Request) -> None:
@@ -126,8 +134,8 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     entered = program.enter_directory(p, r, root)
     # The root last of all mounts: nothing more is made in it.
     rootfs.make_readonly(p, r, root)
-    if proc is not None:
-        masks.set_apparmor(p, r, proc)
+    if (r.process or {}).get("apparmorProfile"):
+        masks.set_apparmor(p, r, masks.open_proc(p) if proc is None else proc)
     scheduling.use_every_cpu(p)  # the limits were set before the hooks ran
     _check_descriptors(r)
     signals = _close_others(p, r)

@@ -32,7 +32,6 @@ def build(r: Request) -> Plan:
     begin.begin(p, r, last_fd=last_fd)
     p.step("hide from tracers")
     p.call("prctl", abi.PR_SET_DUMPABLE, 0)
-    proc = masks.open_host_proc(p) if (r.process or {}).get("apparmorProfile") else None
     begin.wait_for(p, "our pid to be on record")
     if r.cgroup_version == 2:
         hints = {EBUSY: "the container has enabled controllers in its own cgroup"}
@@ -43,6 +42,7 @@ def build(r: Request) -> Plan:
         p.call("setns", r.gate_fd, r.join)
     if r.join_user:
         identity.become_root(p)
+        p.call("prctl", abi.PR_SET_DUMPABLE, 0)  # a change of ids may have undone it (fs.suid_dumpable)
     begin.fork(p, "skerry:3:exec")
     identity.join_keyring(p, r)
     p.step("open the root")
@@ -53,8 +53,8 @@ def build(r: Request) -> Plan:
     what = program.Program(p, r)
     program.find_home(p, r, what, root)
     entered = program.enter_directory(p, r, root)
-    if proc is not None:
-        masks.set_apparmor(p, r, proc)
+    if (r.process or {}).get("apparmorProfile"):
+        masks.set_apparmor(p, r, masks.open_proc(p))
     p.step("close what the program shall not have")
     p.call("CLOSE", r.plan_fd, r.conversation_fd)
     path = program.become_user(p, r, what, entered)

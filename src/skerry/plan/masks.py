@@ -12,6 +12,7 @@ from skerry.plan import ops
 from skerry.plan.begin import write_file
 from skerry.plan.build import Plan, Reg
 from skerry.plan.filesystems import create_mount, set_string
+from skerry.plan.mounts import Mount, start_of
 from skerry.plan.request import Request
 from skerry.plan.rootfs import EMPTY_TREE, attach, set_mount
 
@@ -25,8 +26,8 @@ _TMPFS_ATTRS = (
 def open_proc(p: Plan) -> Reg:
     """A procfs of our own that nothing of the image can cover (CVE-2025-52881).
 
-    In a user namespace the kernel may refuse a new one (it would show what the host hides); then the host's own
-    /proc, still in sight, is held.
+    In a user namespace the kernel may refuse a new one (it would show what is hidden); then the /proc in sight is held:
+    the host's before the pivot, the container's after it. What is written goes through no other mount.
     """
     p.step("open a private procfs")
     refused, done = p.mark(), p.mark()
@@ -36,18 +37,11 @@ def open_proc(p: Plan) -> Reg:
     proc = p.result("fsmount", context, abi.FSMOUNT_CLOEXEC, attributes, jump=(EPERM,), to=refused)
     p.goto(done)
     p.place(refused)
-    open_host_proc(p, into=proc)
+    p.step("open /proc")
+    p.result("openat", abi.AT_FDCWD, "/proc", abi.O_PATH | abi.O_CLOEXEC, 0, into=proc)
+    p.call("CHECK", proc, abi.S_IFDIR, 0, abi.PROC_SUPER_MAGIC, _PROC_ROOT_INODE)
     p.place(done)
     p.call("close", context, ignore=(EBADF,))
-    return proc
-
-
-def open_host_proc(p: Plan, *, into: "Reg | None" = None) -> Reg:
-    """The procfs of the namespace we stand in, checked to be the root of a real one."""
-    p.step("open /proc")
-    flags = abi.O_PATH | abi.O_CLOEXEC
-    proc = p.result("openat", abi.AT_FDCWD, "/proc", flags, 0, into=into)
-    p.call("CHECK", proc, abi.S_IFDIR, 0, abi.PROC_SUPER_MAGIC, _PROC_ROOT_INODE)
     return proc
 
 
@@ -96,12 +90,17 @@ def set_apparmor(p: Plan, r: Request, proc: Reg) -> None:
     p.close(fd)
 
 
-def set_readonly_paths(p: Plan, r: Request, root: Reg) -> None:
+def set_readonly_paths(p: Plan, r: Request, root: Reg, mounts: "list[Mount]") -> None:
     for index, path in enumerate(r.linux.get("readonlyPaths") or ()):
         p.step(f"make {path} read-only", f"/linux/readonlyPaths/{index}")
         absent = p.mark()
         found = p.result(
-            "WALK", root, path, ops.WALK_EXISTING, 0, jump=(ENOENT, ENOTDIR), to=absent
+            "WALK",
+            *start_of(mounts, root, path),
+            ops.WALK_EXISTING,
+            0,
+            jump=(ENOENT, ENOTDIR),
+            to=absent,
         )
         flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | EMPTY_TREE
         tree = p.result("open_tree", found, "", flags)
@@ -112,7 +111,7 @@ def set_readonly_paths(p: Plan, r: Request, root: Reg) -> None:
         p.place(absent)
 
 
-def mask_paths(p: Plan, r: Request, root: Reg) -> None:
+def mask_paths(p: Plan, r: Request, root: Reg, mounts: "list[Mount]") -> None:
     """Cover files with /dev/null, directories with an empty read-only tmpfs.
 
     The null device is the host's, checked; the container's own could be anything (CVE-2025-31133).
@@ -127,7 +126,12 @@ def mask_paths(p: Plan, r: Request, root: Reg) -> None:
         p.step(f"mask {path}", f"/linux/maskedPaths/{index}")
         absent, file, done = p.mark(), p.mark(), p.mark()
         found = p.result(
-            "WALK", root, path, ops.WALK_EXISTING, 0, jump=(ENOENT, ENOTDIR), to=absent
+            "WALK",
+            *start_of(mounts, root, path),
+            ops.WALK_EXISTING,
+            0,
+            jump=(ENOENT, ENOTDIR),
+            to=absent,
         )
         p.call("CHECK", found, abi.S_IFDIR, 0, 0, 0, jump=(ENOTSUP,), to=file)
         context = p.result("fsopen", "tmpfs", abi.FSOPEN_CLOEXEC)

@@ -31,6 +31,7 @@ _PROC_BINDS = {
 }  # fmt: skip
 _STATX_MODE_MASK, _STATX_MODE_OFFSET, _STATX_BYTES = 2, 28, 256
 _DIRECTORY_MODE = 0o755
+_HELD = ("/proc", "/sys")
 
 
 class Mount:
@@ -67,6 +68,11 @@ class Mount:
             and not self.options.bind
             and (self.kind == "tmpfs" or self.destination == "/dev")
         )
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its tree stays open for `start_of`."""
+        return self.destination in _HELD and not (self.readonly_late or self.options.remount)
 
     def step(
         self, p: Plan, verb: str, key: str = "", hints: "dict[int, str] | None" = None
@@ -133,9 +139,33 @@ def attach_all(
         p.close(target)
         if mount.readonly_late:
             late.append((mount, tree))
+        elif mount.is_held:
+            mount.tree = tree
         else:
             p.close(tree)
     return late
+
+
+def start_of(mounts: "list[Mount]", root: Reg, path: str) -> "tuple[Reg, str]":
+    """Where to look a path up from, and as what: below /proc and /sys from the mount itself.
+
+    Who shares the root directory may move a mount point, and the mount with it, while we are at work; what is to be
+    hidden is in the mount, wherever that is by then (CVE-2023-27561).
+    """
+    place = clean(path)
+    for mount in reversed(mounts):
+        if mount.destination in _HELD and place.startswith(f"{mount.destination}/"):
+            if mount.is_held and mount.tree is not None:
+                return mount.tree, place[len(mount.destination) :]
+            break
+    return root, path
+
+
+def let_go(p: Plan, mounts: "list[Mount]") -> None:
+    """Close the trees that `start_of` began at."""
+    for mount in mounts:
+        if mount.is_held and mount.tree is not None:
+            p.close(mount.tree)
 
 
 def finish_readonly(p: Plan, late: "list[tuple[Mount, Reg]]") -> None:

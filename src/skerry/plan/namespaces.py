@@ -117,14 +117,16 @@ def join_and_unshare(p: Plan, r: Request, fds: "dict[str, Reg]", *, cgroup_fd: i
             p.call("setns", fds[kind], FLAGS[kind])
             p.place(done)
     _unshare(p, r, new_flags(r))
-    for kind in others:
-        p.close(fds[kind])
+    for kind in fds:
+        if kind != "pid":
+            p.close(fds[kind])
 
 
 def join_pid(p: Plan, r: Request, fd: Reg) -> None:
     """Children of this process will be born in the joined pid namespace."""
     _join_step(p, r, "pid")
     p.call("setns", fd, FLAGS["pid"])
+    p.close(fd)
 
 
 def bring_up_loopback(p: Plan, r: Request) -> None:

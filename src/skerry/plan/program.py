@@ -5,7 +5,7 @@ Source:  runtime-spec config.md "Process", config-linux.md "Seccomp"; execve(2),
 Never:   chooses what runs; it finds out as early as it can whether it can run.
 """
 
-from errno import EACCES, EBADF, EISDIR, ELOOP, EMFILE, ENOENT, ENOTDIR, EPERM
+from errno import EACCES, EBADF, EINVAL, EISDIR, ELOOP, EMFILE, ENOENT, ENOTDIR, EPERM
 
 from skerry.linux import abi
 from skerry.plan import ops
@@ -24,6 +24,7 @@ from skerry.plan.request import Request
 from skerry.plan.scheduling import schedule
 
 HOME_BYTES = 4096
+PASSWD_LIMIT_BYTES = 1 << 20
 # execvp(3) looks here when there is no PATH
 _DEFAULT_PATH = "/bin:/usr/bin"
 _SFD_CLOEXEC = 0o2000000
@@ -66,22 +67,42 @@ def _candidates(name: str, env: "list[str]") -> "list[str]":
 def find_home(p: Plan, r: Request, program: Program, root: Reg) -> None:
     """Without HOME in the environment: let the parent find it in the image's passwd file, by number.
 
-    The file is the image's: only a regular file is read, by the parent, with bounds. It never decides who we are.
+    The file is the image's: only a regular file is read, with bounds, and here: one on a FUSE file system of the
+    container may never answer, and only we are waited for with a deadline. The parent gets a copy. It never decides
+    who we are.
     """
     if program.home is None:
         return
     p.step("look for HOME in /etc/passwd", f"{r.pointer}/env")
-    absent = p.mark()
+    absent, irregular = p.mark(), p.mark()
     flags = abi.O_RDONLY | abi.O_NONBLOCK | abi.O_NOCTTY | abi.O_CLOEXEC
     how = p.words([flags, 0, abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS])
     passwd = p.result("openat2", root, "etc/passwd", how, 24, jump=(), to=absent)
-    irregular = p.mark()
     p.call("CHECK", passwd, abi.S_IFREG, 0, 0, 0, jump=(), to=irregular)
-    p.call("SEND", ops.PASSWD, 0, passwd)
+    copy = _memory_file(p, "passwd")
+    p.call("sendfile", copy, passwd, 0, PASSWD_LIMIT_BYTES, ignore=())
+    p.call("lseek", copy, 0, 0)
+    p.call("SEND", ops.PASSWD, 0, copy)
     p.call("RECV", ops.REPLY, program.home, HOME_BYTES)
+    p.close(copy)
     p.place(irregular)
     p.close(passwd)
     p.place(absent)
+
+
+def _memory_file(p: Plan, name: str) -> Reg:
+    """A memfd that nobody can execute: the only kind where vm.memfd_noexec is 2.
+
+    Before Linux 6.3 there is no such flag.
+    """
+    old, done = p.mark(), p.mark()
+    flags = abi.MFD_CLOEXEC | abi.MFD_NOEXEC_SEAL
+    fd = p.result("memfd_create", name, flags, jump=(EINVAL,), to=old)
+    p.goto(done)
+    p.place(old)
+    p.result("memfd_create", name, abi.MFD_CLOEXEC, into=fd)
+    p.place(done)
+    return fd
 
 
 def enter_directory(p: Plan, r: Request, root: Reg) -> Reg:

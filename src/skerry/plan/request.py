@@ -33,7 +33,6 @@ class Request:
     limits           resource number -> (soft, hard) of ourselves
     join             exec: CLONE_* mask of the container's namespaces that are not ours
     join_user        exec: that mask has the user namespace
-    parent_mount     mount point of the mount that holds the rootfs, where rootfsPropagation leaves it shared; else ""
     full_mounts      mount points of whole proc and sysfs mounts of the host, for no_pivot
     no_pivot         move the root instead of pivoting
     new_keyring      join a session keyring of its own
@@ -45,7 +44,7 @@ class Request:
     __slots__ = (
         "machine", "id", "bundle", "spec", "process", "rootfs_path", "layers", "preserve", "extra_env",
         "console", "stdio_owner", "sources", "cgroup_version", "cgroup_mounts", "device_program",
-        "seccomp", "last_cap", "limits", "join", "parent_mount", "full_mounts", "no_pivot",
+        "seccomp", "last_cap", "limits", "join", "full_mounts", "no_pivot",
         "new_keyring", "kcore", "pointer", "join_user", "hook_states",
     )  # fmt: skip
 
@@ -74,7 +73,6 @@ class Request:
         self.join = 0
         self.join_user = False
         self.hook_states: dict[str, bytes] = {}
-        self.parent_mount = ""
         self.full_mounts: list[str] = []
         self.no_pivot = False
         self.new_keyring = True

@@ -83,22 +83,15 @@ def take(p: Plan, r: Request) -> Reg:
 
 
 def place(p: Plan, r: Request, tree: Reg) -> None:
-    """Inside: cut the propagation to the host, then attach the tree to its own directory."""
-    kind, recursive = propagation(r)
-    p.step("cut mount propagation to the host", "/linux/rootfsPropagation")
+    """Inside: cut the propagation to the host, then attach the tree to its own directory.
+
+    All of it is cut, whatever the spec says of the container's root: what the spec wants shared is shared by the trees,
+    which were taken before. An unmount that travelled would be of the host's own /proc and /sys.
+    """
+    p.step("cut mount propagation to the host")
     p.call(
-        "mount_setattr",
-        abi.AT_FDCWD,
-        "/",
-        recursive if kind else abi.AT_RECURSIVE,
-        p.words([0, 0, kind or abi.MS_SLAVE, 0]),
-        32,
+        "mount_setattr", abi.AT_FDCWD, "/", abi.AT_RECURSIVE, p.words([0, 0, abi.MS_SLAVE, 0]), 32
     )
-    if r.parent_mount:
-        # pivot_root refuses a root whose parent mount is shared, and the attach would reach the host.
-        p.call(
-            "mount_setattr", abi.AT_FDCWD, r.parent_mount, 0, p.words([0, 0, abi.MS_PRIVATE, 0]), 32
-        )
     p.step(f"mount the rootfs on {r.rootfs_path}", "/root/path")
     if r.namespace("mount"):
         p.call("chdir", r.rootfs_path)  # a joined mount namespace moved us to its root

@@ -1,6 +1,6 @@
 """The end of a cgroup: kill what is in it, remove what was made.
 
-Runs in: kill delete (hot).   Imports: errno posix time errors linux.cgroupfs; .freezer.
+Runs in: kill delete (hot).   Imports: errno posix time errors timeouts linux.cgroupfs; .freezer.
 Source:  kernel Documentation/admin-guide/cgroup-v2.rst "cgroup.kill"; lifecycle.md 118-121.
 Never:   removes what `create` did not make, or kills in order to remove.
 """
@@ -9,6 +9,7 @@ import errno
 import posix
 import time
 
+from skerry import timeouts
 from skerry.errors import EngineError, KernelError
 from skerry.linux import cgroupfs
 from skerry.native.cgroup import freezer
@@ -18,21 +19,22 @@ if TYPE_CHECKING:
     from skerry.native.cgroup.group import Cgroup
 
 SIGKILL = 9
-DEADLINE_S = 10.0
 FREEZE_DEADLINE_S = 0.5
 _LONGEST_PAUSE_MS = 50
 # rmdir: processes or children are still there
 _IN_USE = (errno.EBUSY, errno.ENOTEMPTY)
 
 
-def kill(group: "Cgroup", signal: int, /, *, deadline_s: float = DEADLINE_S) -> None:
+def kill(group: "Cgroup", signal: int, /, *, deadline_s: float = 0) -> None:
     """Signal every process. SIGKILL: again until none is left, so that no fork gets away.
 
+    Units   without a deadline it is the limit KILL (timeouts.py).
     Errors  EngineError if processes outlive the deadline (uninterruptible sleep).
     """
     if signal != SIGKILL:
         _signal_all(group, signal)
         return
+    deadline_s = deadline_s or timeouts.seconds("KILL")
     limit = time.monotonic() + deadline_s
     if _kill_at_once(group):
         freezer.thaw_below(group)
@@ -108,14 +110,14 @@ def _send(pid: int, signal: int, /) -> None:
             raise KernelError("kill", f"process {pid}", error.errno or 0) from None
 
 
-def remove(group: "Cgroup", /, *, deadline_s: float = DEADLINE_S) -> None:
+def remove(group: "Cgroup", /, *, deadline_s: float = 0) -> None:
     """Remove the cgroup with all below it, then the parents that we made and nobody uses.
 
     A killed process leaves its cgroup some moments after it was reaped, hence the patience. A
     cgroup that was there before `create` stays; what the container has made in it goes.
     Errors  KernelError if a cgroup is still in use at the deadline.
     """
-    limit = time.monotonic() + deadline_s
+    limit = time.monotonic() + (deadline_s or timeouts.seconds("KILL"))
     leaves = group.leaves
     pause_ms = 1
     while stuck := _remove_below(leaves, group.made):

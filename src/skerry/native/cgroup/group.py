@@ -73,9 +73,12 @@ class Cgroup:
         """
         self.refuse_busy()
         leaves = self.leaves
-        for path in self.made[:]:
+        wanted = self.made[:]
+        for position, path in enumerate(wanted):
             if not self._make(path) and path in leaves:
-                self.made.remove(path)
+                # in the other hierarchies it is or will be that process's too
+                for other in wanted[position:]:
+                    self.made.remove(other)
                 raise EngineError(f"cannot make cgroup {path}: another process has just made it")
         if "cpuset" in self.paths and not self.is_v2("cpuset"):
             self._inherit_cpuset()
