@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from skerry.engine import Options
     from skerry.log import Log
     from skerry.native.cgroup.group import Cgroup
+    from skerry.native.cgroup.limits import Write
     from skerry.native.create import Creation
     from skerry.native.exec import Execution
     from skerry.plan.build import Plan
@@ -226,12 +227,25 @@ class NativeEngine:
         cgroup = self.cgroup()
         for warning in cgroup.check(resources, pointer):
             self._log.warning(warning)
+        program = cgroup.device_program(resources, pointer) if "devices" in resources else None
         saved = cgroup.save_limits(resources, pointer)
         try:
             cgroup.apply(resources, pointer)
-        except Error:
-            cgroup.restore(saved)
+            if program is not None:
+                from skerry.native.devices import replace_filter
+
+                # Last, for it is done as a whole or not at all, and nothing would bring the old one back.
+                replace_filter(cgroup, program, self._id, f"{pointer}/devices")
+        except BaseException:
+            self._restore(cgroup, saved)
             raise
+
+    def _restore(self, cgroup: "Cgroup", saved: "list[Write]") -> None:
+        """Put limits back; why they had to be is the error to tell, so a second one is only logged."""
+        try:
+            cgroup.restore(saved)
+        except Error as error:
+            self._log.warning(f"cannot put the limits of container {self._id} back: {error}")
 
     def has_init(self, timeout_s: float) -> bool:
         """Wait for the end of init; whether it is still there then. It is not reaped."""
