@@ -214,7 +214,7 @@ class Container:
             return
         words.check("kill", status, self.id)
         self._kill(signal, every=all)
-        if signal == _SIGKILL and not self.engine.wait_for_init(_HELD_BACK_S, reap=False):
+        if signal == _SIGKILL and self.engine.has_init(_HELD_BACK_S):
             # Paused, or in a cgroup that the container has frozen itself.
             self.engine.thaw_below()
 

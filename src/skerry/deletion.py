@@ -129,14 +129,14 @@ def _kill(container: "Container") -> None:
     engine = container.engine
     try:
         engine.signal(_SIGKILL)
-        if not engine.wait_for_init(_PATIENCE_S):
+        if engine.has_init(_PATIENCE_S):
             engine.kill_all(_SIGKILL)
     except StateError:
         return  # it ended by itself
     except Error as error:
         container.log.debug(str(error))
     limit = timeouts.seconds("KILL", warn=container.log.warning)
-    if not engine.wait_for_init(limit):
+    if not engine.end_init(limit):
         raise EngineError(
             f"cannot delete container {container.id}: its init did not end within {limit} s",
             id=container.id,

@@ -26,8 +26,9 @@ def watch(
     Shape   `{"type": "stats", "id", "data"}`, `{"type": "oom", "id"}`; with `stats_only` one of the first kind.
     Errors  StateError where it is not running.
     """
+    first = _stats(container)
     if stats_only:
-        yield _stats(container)
+        yield first
         return
     # Before the first word: who reads it may act at once.
     oom = container.engine.cgroup().oom_watch()
@@ -35,7 +36,7 @@ def watch(
         poller = select.poll()
         poller.register(container.pidfd, select.POLLIN)
         poller.register(oom.fileno(), select.POLLIN)
-        yield _stats(container)
+        yield first
         due = time.monotonic() + interval_s
         while True:
             ready = dict(poller.poll(max(0, int((due - time.monotonic()) * 1000))))

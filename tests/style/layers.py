@@ -32,6 +32,7 @@ LAYERS = (
         ("addition", "another process in a container"),
         ("deletion", "release, and forget"),
         ("pod", "containers that share"),
+        ("disk", "scratch disks"),
         ("events", "what happens to a container, as it happens"),
     ),
     (

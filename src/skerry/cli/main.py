@@ -38,6 +38,8 @@ VERBS = {
     "features": "features",
     "plan": "plan",
     "resize-tty": "resize_tty",
+    "create-scratch": "create_scratch",
+    "prepare-disk": "prepare_disk",
 }
 HELP_VERBS = ("help", "h")
 # linux/wait.h: children that were made without SIGCHLD, and no others

@@ -36,9 +36,12 @@ VERB = Verb(
 
 
 def main(call: "Call") -> int:
-    from skerry.native.engine import plan_of
+    from skerry.native.preview import plan_of
     from skerry.plan import show
 
-    plan = plan_of(absolute(call.options["bundle"] or "."))
-    write_out(dumps_pretty(show.as_json(plan)) + b"\n" if call.options["json"] else show.text(plan))
+    plan, doubts = plan_of(absolute(call.options["bundle"] or "."))
+    if call.options["json"]:
+        write_out(dumps_pretty(show.as_json(plan, doubts)) + b"\n")
+    else:
+        write_out(show.text(plan, doubts))
     return 0

@@ -31,6 +31,7 @@ WALL = 0x40000000
 CLD_EXITED = 1
 # KILL and STOP have no disposition. 32 and 33 belong to glibc: it takes no orders about them, and
 # its posix_spawn leaves them ignored, which is why skerry-init resets all 64 once more.
+PF_EXITING = 4  # linux/sched.h
 RESETTABLE = tuple(n for n in range(1, 65) if n not in (9, 19, 32, 33))
 # pidfd_open of a number that now names a thread: EINVAL up to Linux 6.12, ENOENT since. A thread is
 # not our process.
@@ -148,6 +149,15 @@ def zombie(pid: int) -> bool:
     """Whether the process has ended and is not reaped; its threads may live on all the same."""
     fields = _stat_fields(pid)
     return bool(fields) and fields[0] in (b"Z", b"X")
+
+
+def exiting(pid: int) -> bool:
+    """Whether the process is past its last instruction, though it may not have ended for the kernel.
+
+    The first process of a pid namespace stays so until all others there are reaped, by whoever is their parent.
+    """
+    fields = _stat_fields(pid)
+    return len(fields) > 6 and bool(int(fields[6]) & PF_EXITING)
 
 
 def child_pidfd(pid: int) -> int:

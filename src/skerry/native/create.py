@@ -26,6 +26,7 @@ from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from skerry.log import Log
@@ -68,25 +69,27 @@ class Creation:
         if r.layers:
             from skerry.native import layers
 
-            layers.check(r.layers)
+            self._see(None, layers.check, r.layers)
         else:
-            facts.check_rootfs(r.rootfs_path)
+            self._see(None, facts.check_rootfs, r.rootfs_path)
         r.preserve = options.preserve
         facts.check_preserved(options.preserve)
         r.extra_env = options.extra_env
         r.console = options.console
         r.stdio_owner = () if options.console else facts.stdio_owner(options.stdio)
-        r.sources = facts.bind_sources(spec, r.bundle)
-        facts.check_namespaces(r)
+        for index, path in facts.bind_paths(spec, r.bundle).items():
+            is_directory = self._see(True, facts.is_directory, path, f"/mounts/{index}/source")
+            r.sources[index] = (path, is_directory)
+        self._see(None, facts.check_namespaces, r)
         facts.cgroup_mounts(r, self._layout, self.cgroup)
-        self.cgroup.refuse_busy()
-        for warning in self.cgroup.check(self._resources):
+        self._see(None, self.cgroup.refuse_busy)
+        for warning in self._see((), self.cgroup.check, self._resources):
             self._log.warning(warning)
         r.device_program = self.cgroup.device_program(self._resources) or b""
         if r.process and r.linux.get("seccomp"):
             r.seccomp = self._filter(r.linux["seccomp"])
         r.last_cap = caps.last_cap()
-        facts.check_capabilities(r)
+        self._see(None, facts.check_capabilities, r)
         r.limits = facts.limits(r.process)
         r.no_pivot = options.no_pivot
         r.full_mounts = facts.full_mounts(r.rootfs_path) if r.no_pivot else []
@@ -97,6 +100,10 @@ class Creation:
             if (spec.get("hooks") or {}).get(name) and (r.process or name != "startContainer"):
                 r.hook_states[name] = template(self.state(status, 0))
         return r
+
+    def _see(self, default: "Any", look: "Callable[..., Any]", *what: object) -> "Any":
+        """Look at the host. What is wrong or out of sight is an error here; a preview takes the default."""
+        return look(*what)
 
     def _filter(self, seccomp: "dict[str, Any]") -> object:
         from skerry.native import seccomp as compiler

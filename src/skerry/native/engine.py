@@ -16,6 +16,7 @@ from skerry.errors import (
     InitError,
     KernelError,
     NoSuchKey,
+    SpecError,
     StateError,
 )
 from skerry.linux import process
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from skerry.native.cgroup.group import Cgroup
     from skerry.native.create import Creation
     from skerry.native.exec import Execution
-    from skerry.plan.build import Plan
     from skerry.state.store import Store
 
 _SIGKILL = 9
@@ -228,6 +228,7 @@ class NativeEngine:
         cgroup = self.cgroup()
         for warning in cgroup.check(resources, pointer):
             self._log.warning(warning)
+        self._check_devices(cgroup, resources, pointer)
         saved = cgroup.save_limits(resources, pointer)
         try:
             cgroup.apply(resources, pointer)
@@ -235,14 +236,39 @@ class NativeEngine:
             cgroup.restore(saved)
             raise
 
-    def wait_for_init(self, timeout_s: float, *, reap: bool = True) -> bool:
-        """Wait until init is gone, and reap it if it is our child."""
+    def _check_devices(self, cgroup: "Cgroup", resources: "dict[str, Any]", pointer: str) -> None:
+        """v2: the rules are a program that create attached. Engines send them with every update, mostly unchanged.
+
+        Errors  SpecError for rules that would change it.
+        """
+        if cgroup.kind != "v2" or "devices" not in resources:
+            return
+        spec = self._store.get(self._id, "spec")
+        linux = spec.get("linux") or {} if isinstance(spec, dict) else {}
+        before = cgroup.device_program(linux.get("resources") or {})
+        if cgroup.device_program(resources, pointer) != before:
+            rule = "the device rules of a container that exists cannot be changed on cgroup v2 yet"
+            raise SpecError(f"{pointer}/devices", rule)
+
+    def has_init(self, timeout_s: float) -> bool:
+        """Wait for the end of init; whether it is still there then. It is not reaped."""
         found = self._recorded("pid") or self._recorded("shim")
         pidfd = process.open_pidfd(*found) if found else None
         if pidfd is None:
+            return False
+        try:
+            return not process.has_ended(pidfd, timeout_s)
+        finally:
+            posix.close(pidfd)
+
+    def end_init(self, timeout_s: float) -> bool:
+        """Wait until init, which was killed, runs no more, and reap it if it is our child."""
+        found = self._recorded("pid") or self._recorded("shim")
+        pidfd = process.open_pidfd(*found) if found else None
+        if found is None or pidfd is None:
             return True
         try:
-            return release.end(pidfd, timeout_s) if reap else process.has_ended(pidfd, timeout_s)
+            return release.end(found[0], pidfd, timeout_s)
         finally:
             posix.close(pidfd)
 
@@ -290,31 +316,3 @@ class NativeEngine:
         ):
             raise DamagedKey(self._id, key, "it is not a pid with its start time")
         return value["pid"], value["start"]
-
-
-def plan_of(bundle: str) -> "Plan":
-    """The plan that create would make of a bundle; changes nothing.
-
-    Errors  as create.
-    """
-    from skerry import paths
-    from skerry.engine import Options
-    from skerry.log import SILENT
-    from skerry.native.create import Creation
-    from skerry.spec import annotations
-    from skerry.spec.load import load_bundle
-    from skerry.spec.validate import check_spec
-    from skerry.state.store import Store
-
-    spec, _ = load_bundle(bundle)
-    check_spec(spec)
-    store = Store(paths.run_root())
-    options = Options()
-    options.console = bool((spec.get("process") or {}).get("terminal"))
-    options.layers = annotations.layer_paths(spec.get("annotations") or {}, bundle)
-    if options.layers:
-        rootfs = f"{paths.state_dir(store.root, 'plan')}/{paths.ROOTFS}"
-    else:
-        rootfs = paths.below(bundle, spec["root"]["path"])
-    record = {"Bundle": bundle, "Rootfs": rootfs}
-    return Creation(store, "plan", spec, record, options, SILENT).plan

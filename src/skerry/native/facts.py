@@ -52,26 +52,24 @@ def check_rootfs(path: str) -> None:
         raise SpecError("/root/path", f"{path} is not a directory")  # nor is a link to one
 
 
-def bind_sources(spec: "dict[str, Any]", bundle: str) -> "dict[int, tuple[str, bool]]":
-    """The host paths of the binds, absolute, and whether each is a directory.
-
-    Errors  SpecError at /mounts/<n>/source.
-    """
+def bind_paths(spec: "dict[str, Any]", bundle: str) -> "dict[int, str]":
+    """The host paths of the binds, absolute, by the index of the mount."""
     found = {}
     for index, entry in enumerate(spec.get("mounts") or ()):
         options = entry.get("options") or ()
-        if entry.get("type") != "bind" and "bind" not in options and "rbind" not in options:
-            continue
-        source = entry.get("source") or ""
-        path = source if source.startswith("/") else f"{bundle}/{source}"
-        try:
-            mode = posix.stat(path).st_mode
-        except (OSError, ValueError) as error:
-            number = getattr(error, "errno", errno.EINVAL) or errno.EINVAL
-            rule = f"cannot bind {source}: {errno_text(number)}"
-            raise SpecError(f"/mounts/{index}/source", rule) from None
-        found[index] = (path, mode & _S_IFMT == _S_IFDIR)
+        if entry.get("type") == "bind" or "bind" in options or "rbind" in options:
+            source = entry.get("source") or ""
+            found[index] = source if source.startswith("/") else f"{bundle}/{source}"
     return found
+
+
+def is_directory(path: str, pointer: str) -> bool:
+    """Errors  SpecError at the pointer if nothing is there."""
+    try:
+        return posix.stat(path).st_mode & _S_IFMT == _S_IFDIR
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", errno.EINVAL) or errno.EINVAL
+        raise SpecError(pointer, f"cannot bind {path}: {errno_text(number)}") from None
 
 
 def stdio_owner(stdio: "tuple[int, int, int]") -> "tuple[int, ...]":
@@ -123,7 +121,9 @@ def check_namespaces(r: Request) -> None:
 def _refuse_ours(r: Request, kind: str, pointer: str) -> None:
     """The container's root would take the place of the host's, and its name that of the host."""
     if kind == "mount":
-        raise SpecError(pointer, "is the host's mount namespace, where the host would lose its root")
+        raise SpecError(
+            pointer, "is the host's mount namespace, where the host would lose its root"
+        )
     for word in ("hostname", "domainname"):
         if kind == "uts" and r.spec.get(word):
             raise SpecError(f"/{word}", "is not allowed in the host's uts namespace")

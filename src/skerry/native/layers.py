@@ -15,7 +15,7 @@ _S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 def check(layers: "list[str]") -> None:
-    """Every layer and the scratch must be directories.
+    """Every layer must be a directory, and the scratch too: a disk is for a virtual machine.
 
     Errors  SpecError.
     """
@@ -26,7 +26,8 @@ def check(layers: "list[str]") -> None:
             cause = errno_text(getattr(error, "errno", 22))
             raise SpecError(_POINTER, f"cannot open {path}: {cause}") from None
         if mode & _S_IFMT != _S_IFDIR:
-            raise SpecError(_POINTER, f"{path} is not a directory")
+            hint = "a scratch disk needs a virtual machine" if path == layers[-1] else ""
+            raise SpecError(_POINTER, f"{path} is not a directory", hint=hint)
 
 
 def prepare(layers: "list[str]") -> None:

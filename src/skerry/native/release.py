@@ -1,6 +1,6 @@
 """Give back what a container has acquired, item by item of its journal.
 
-Runs in: delete, a failed create (hot).   Imports: posix; errors, timeouts, linux.process, state.journal.
+Runs in: delete, a failed create (hot).   Imports: posix, time; errors, timeouts, linux.process, state.journal.
 Source:  docs/lifecycle.md 117-121.
 Never:   signals a process that is not the one on record; removes what create did not make.
 
@@ -8,6 +8,7 @@ Releasing twice, or something that was never made, succeeds: whoever comes after
 """
 
 import posix
+import time
 
 from skerry import timeouts
 from skerry.errors import DamagedKey, Error, KernelError, ReleaseError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _SIGKILL = 9
 _ETIMEDOUT = 110
+_SLICE_S = 0.2
 
 
 def release_all(journal: Journal) -> bool:
@@ -84,10 +86,17 @@ def unreadable(item: "dict[str, Any]") -> str:
     return ""
 
 
-def end(pidfd: int, timeout_s: float) -> bool:
-    """Wait for the end of a process, and reap it if it is our child."""
-    if not process.has_ended(pidfd, timeout_s):
-        return False
+def end(pid: int, pidfd: int, timeout_s: float) -> bool:
+    """Wait for the end of a process that was killed, and reap it if it is our child.
+
+    One that only waits for others of its pid namespace to be reaped has ended for us: their parents may take any time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not process.has_ended(pidfd, _SLICE_S):
+        if process.exiting(pid):
+            return True
+        if time.monotonic() > deadline:
+            return False
     process.wait_exit(pidfd, 0)
     return True
 
@@ -108,7 +117,7 @@ def _release_process(item: "dict[str, Any]") -> None:
         return
     try:
         process.send_signal(pidfd, _SIGKILL)
-        if not end(pidfd, timeouts.seconds("KILL")):
+        if not end(item["pid"], pidfd, timeouts.seconds("KILL")):
             raise KernelError("end", f"process {item['pid']}", _ETIMEDOUT)
     finally:
         posix.close(pidfd)

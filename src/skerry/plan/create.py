@@ -207,5 +207,7 @@ def _hold(p: Plan, r: Request) -> None:
     begin.wait_for(p, "being on record")
     _gate(p, r, signals)
     p.step("hold the namespaces")
-    p.call("CLOSE", 0)  # the gate first, for it has the lower number: who reads the pipe's end finds it opened
+    p.call(
+        "CLOSE", 0
+    )  # the gate first, for it has the lower number: who reads the pipe's end finds it opened
     p.call("PARK")

@@ -133,7 +133,7 @@ def attach_all(
             _dress_tmpfs(p, mount, tree, target)
         mount.step(p, "mount")
         if mount.options.bind and mount.destination == "/proc":
-            mount.step(p, "check that it is a procfs that is bound", "source")
+            mount.step(p, "bind", "source", {ENOTSUP: "only a procfs may be bound there"})
             p.call("CHECK", tree, 0, 0, abi.PROC_SUPER_MAGIC, 0)
         attach(p, tree, target)
         p.close(target)
@@ -248,7 +248,7 @@ def _check_outside_proc(p: Plan, mount: Mount, target: Reg) -> None:
 def _dress_tmpfs(p: Plan, mount: Mount, tree: Reg, target: Reg) -> None:
     """Give the tmpfs the mode of the directory it covers, and its content if asked."""
     if not any(item.startswith("mode=") for item in mount.options.data):
-        mount.step(p, "take over the mode")
+        mount.step(p, "take over the mode for")
         buffer = p.reserve(_STATX_BYTES)
         p.call("statx", target, "", abi.AT_EMPTY_PATH, _STATX_MODE_MASK, buffer)
         mode = p.result("LOAD", buffer.at(_STATX_MODE_OFFSET), 4)

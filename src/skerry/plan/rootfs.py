@@ -110,8 +110,8 @@ def pivot(p: Plan, r: Request, tree: Reg) -> None:
     if r.no_pivot:
         _move_to_root(p, r, tree)
     else:
-        old = p.result("openat", abi.AT_FDCWD, "/", abi.O_PATH | abi.O_CLOEXEC, 0)
         p.step("pivot into the rootfs")
+        old = p.result("openat", abi.AT_FDCWD, "/", abi.O_PATH | abi.O_CLOEXEC, 0)
         p.call("fchdir", tree)
         p.call("pivot_root", ".", ".")
         # Slave first, so that the unmount does not travel to the host.
