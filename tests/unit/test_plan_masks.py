@@ -19,7 +19,7 @@ def linux(**properties: object) -> Listing:
 def test_mask_covers_by_fd() -> None:
     """CVE-2025-31133: what is found once is covered, wherever its path leads by then."""
     listing = linux(maskedPaths=["/proc/kcore"])
-    found = listing.one("WALK", ..., "/proc/kcore", EXISTING)
+    found = listing.one("WALK", ..., ..., EXISTING, step="mask")
     assert found.errnos == (errno.ENOENT, errno.ENOTDIR)
     move = listing.one("move_mount", step="mask")
     assert move.args[2].number == found.dst.number
@@ -57,7 +57,7 @@ def test_no_masks_need_no_null_device() -> None:
 def test_readonly_path_is_a_clone_that_was_never_writable() -> None:
     """V33: attributes on the clone, then attached to the fd it was cloned from."""
     listing = linux(readonlyPaths=["/proc/sys"])
-    found = listing.one("WALK", ..., "/proc/sys", EXISTING)
+    found = listing.one("WALK", ..., ..., EXISTING, step="make /proc/sys read-only")
     tree = listing.one("open_tree", found.dst, "", TREE | 0x8000)
     set_ = listing.one("mount_setattr", step="make /proc/sys read-only")
     move = listing.one("move_mount", step="make /proc/sys read-only")

@@ -1,7 +1,17 @@
 """The order inside init, row by row of the table in security.md 5.9, each with what breaks if the rows change places."""
 
 import pytest
-from support.plans import Listing, Seen, exec_request, in_order, join, made, map_users, request, small_spec
+from support.plans import (
+    Listing,
+    Seen,
+    exec_request,
+    in_order,
+    join,
+    made,
+    map_users,
+    request,
+    small_spec,
+)
 
 from skerry.plan import create
 from skerry.plan import join as exec_recipe

@@ -33,8 +33,9 @@ def test_root_is_opened_once_and_never_through_a_link() -> None:
 
 def test_directory_flags_of_the_other_machine() -> None:
     """asm/fcntl.h of arm64."""
-    from skerry.plan import create
     from support.plans import request
+
+    from skerry.plan import create
 
     r = request()
     r.machine = "aarch64"
@@ -62,16 +63,8 @@ def test_propagation_of_the_tree(word: str, wanted: int) -> None:
 
 @pytest.mark.parametrize("word", ["", *WORDS, *("r" + word for word in WORDS)])
 def test_propagation_to_the_host_is_cut(word: str) -> None:
-    """decisions 17: rslave, or what the spec says; recursive with an r."""
-    recursive = RECURSIVE if not word or word[0] == "r" and word[1:] in WORDS else 0
-    wanted = WORDS.get(word, WORDS.get(word[1:], SLAVE))
-    assert cut(with_propagation(word)) == [("/", recursive, wanted)]
-
-
-def test_mount_that_holds_the_root_is_made_private() -> None:
-    """pivot_root(2) refuses a root whose parent is shared, and the attach would reach the host."""
-    found = cut(with_propagation("shared", parent_mount="/srv"))
-    assert found == [("/", 0, SHARED), ("/srv", 0, PRIVATE)]
+    """decisions 17, V22: all of it, always; an unmount that travelled would be of the host's own mounts."""
+    assert cut(with_propagation(word)) == [("/", RECURSIVE, SLAVE)]
 
 
 def test_root_is_attached_where_we_stand_and_then_stood_in() -> None:
