@@ -92,7 +92,8 @@ def test_exec(podman, container):
 def test_exec_on_a_terminal(podman, container):
     name = container()
     with podman.terminal("exec", "-it", name, "sh", rows=20, columns=90) as terminal:
-        terminal.type("tty; stty size; exit 4\r")
+        # podman sets the size some time after it has attached. The words that are awaited are not among those typed.
+        terminal.type('tty; until [ "$(stty size 2>/dev/null)" = "$((10+10)) 90" ]; do :; done; stty size; exit 4\r')
         assert "/dev/pts/" in terminal.expect("20 90")
         assert terminal.wait() == 4
 

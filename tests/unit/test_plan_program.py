@@ -84,12 +84,10 @@ def test_home_is_asked_for_with_the_image_s_passwd() -> None:
     passwd = listing.one("openat2", ..., "etc/passwd")
     assert passwd.words(2) == [O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0, 0x10 | 0x02]  # IN_ROOT, NO_MAGICLINKS
     regular = listing.one("CHECK", passwd.dst, 0o100000)
-    send = listing.one("SEND", SEND_PASSWD, 0, passwd.dst)
+    send = listing.one("SEND", SEND_PASSWD, 0, ...)  # of a copy: the image's file could be anything by then
     reply = listing.one("RECV", REPLY)
     assert (passwd.fail, passwd.errnos, regular.fail, regular.errnos) == (2, (), 2, ())  # jump on anything
-    close = listing.writes_through(passwd, "close")[0]
-    assert regular.target == close.index and passwd.target == close.index + 1
-    in_order(passwd, regular, send, reply, close)
+    in_order(passwd, regular, send, reply)
 
 
 def test_home_is_root_until_told() -> None:

@@ -78,6 +78,7 @@ class Dialogue:
         try:
             while True:
                 record = self._next(early, announced)
+                self._last = record.op
                 if record.kind == ops.READY:
                     return
                 if record.kind == ops.PID:
@@ -111,7 +112,6 @@ class Dialogue:
             raise self._died()
         if record.kind == ops.FAILED:
             raise explain(self._launched.plan, record)
-        self._last = record.op
         return record
 
     def finish(self, payload: bytes = b"") -> None:
