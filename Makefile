@@ -48,15 +48,15 @@ build/compiled: $(SOURCES) | setup
 	@echo "setup: .venv with $$(grep -c == requirements-dev.txt) pinned tools"
 	@$(PYTHON) -m venv --clear .venv && .venv/bin/pip install -qq -r requirements-dev.txt && touch $@
 
-check: build .venv/ready ## style and unit tests (what a commit hook would call)
-	@$(PYTEST_RUN) tests/style tests/unit
+check: build .venv/ready ## style, unit and golden tests (what a commit hook would call)
+	@$(PYTEST_RUN) tests/style tests/unit tests/golden
 
 test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman
 	@$(SETUP) test
 	@$(PYTEST_RUN) tests
 
-test-unit: build .venv/ready ## pure tests: plans, validation, parsing, tables
-	@$(PYTEST_RUN) tests/unit
+test-unit: build .venv/ready ## pure tests: plans, validation, parsing, tables; PYTEST=--update writes printed plans anew
+	@$(PYTEST_RUN) tests/unit tests/golden
 
 test-init: build .venv/ready ## skerry-init alone
 	@$(PYTEST_RUN) tests/init

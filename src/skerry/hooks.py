@@ -111,8 +111,9 @@ def _watch(pid: int, reader: int, timeout_s: "int | None", mask: "set[int]") -> 
         status = process.wait_exit(pidfd)
     finally:
         if not ended:
-            # Not reaped, so the number is still its own, and the group's.
+            # Not reaped, so the number is still its own, and the group's; it may have left that.
             _kill_group(pid)
+            process.send_signal(pidfd, _SIGKILL)
             process.wait_exit(pidfd)
         posix.close(pidfd)
     return _verdict(status, output)

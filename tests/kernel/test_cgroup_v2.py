@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 from support import cgroups
+from support.bpf import BpfLibrary
 from support.cgroups import Child, HugetlbAsBefore, in_pure_v2
 
 from skerry.errors import EngineError, KernelError, SpecError
-from skerry.linux import bpf, cgroupfs
+from skerry.linux import cgroupfs
 from skerry.native.cgroup import devices, ending, freezer, tree
 
 pytestmark = cgroups.needs_root
@@ -302,40 +303,6 @@ def _watch(tmp_path):
 
 
 # the device program
-
-
-class BpfLibrary:
-    """bpf(2) for the tests, with the attributes of linux/bpf.h."""
-
-    CALL = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-    PROG_LOAD, PROG_ATTACH, PROG_TYPE_CGROUP_DEVICE, CGROUP_DEVICE, ALLOW_MULTI = 5, 8, 15, 6, 2
-
-    def __init__(self):
-        self.libc = ctypes.CDLL(None, use_errno=True)
-
-    def call(self, command, attribute):
-        size = len(attribute)
-        result = self.libc.syscall(
-            self.CALL, command, ctypes.create_string_buffer(attribute, size), size
-        )
-        if result < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return result
-
-    def load(self, program):
-        code = ctypes.create_string_buffer(program, len(program))
-        licence = ctypes.create_string_buffer(b"Apache-2.0")
-        pointers = ctypes.addressof(code), ctypes.addressof(licence)
-        count = len(program) // bpf.INSTRUCTION_BYTES
-        return self.call(
-            self.PROG_LOAD, struct.pack("=IIQQ48x", self.PROG_TYPE_CGROUP_DEVICE, count, *pointers)
-        )
-
-    def attach(self, target, program):
-        self.call(
-            self.PROG_ATTACH,
-            struct.pack("=IIIII", target, program, self.CGROUP_DEVICE, self.ALLOW_MULTI, 0),
-        )
 
 
 LISTS = {

@@ -4,6 +4,7 @@ import json
 import os
 import posix
 import signal
+import sys
 import time
 
 import pytest
@@ -36,6 +37,16 @@ def test_they_run_in_order_with_the_state_on_stdin(tmp_path):
     assert (tmp_path / "order").read_text().split() == ["0", "1", "2"]
     for number in range(3):
         assert json.loads((tmp_path / f"state{number}").read_text()) == STATE
+
+
+def test_one_that_left_its_group_is_killed_at_the_timeout():
+    """No wait without an end: its old group has nobody in it to kill."""
+    script = "import os, time; os.setpgid(0, os.getpgid(os.getppid())); time.sleep(1000)"
+    hook = {"path": sys.executable, "args": ["python3", "-c", script], "timeout": 1}
+    before = time.monotonic()
+    with pytest.raises(HookError, match="ran past specified timeout"):
+        run_host_hooks("prestart", [hook], STATE)
+    assert time.monotonic() - before < 2
 
 
 def test_without_hooks_nothing_happens():

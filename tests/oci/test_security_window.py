@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support import host
 from support.box import Box, Container
 from support.spec import DOCKER_CAPS, add_mount, fresh_spec, namespace, set_caps, user_namespace
 
@@ -53,7 +54,32 @@ def test_exec_shows_nothing_of_the_host(box: Box, witness: Path) -> None:
         container.exec("true").ok()
     found = findings(container)
     assert [line for line in found if line.startswith("saw")], "it saw none of the processes: nothing was tested"
-    assert not [line for line in found if line.startswith("reached")], found
+    assert not [line for line in found if line.startswith(("reached", "wrote"))], found
+
+
+@pytest.mark.skerry_only("V03: the only program of ours in there is a sealed copy")
+@pytest.mark.slow
+def test_exec_runs_no_program_of_the_host(box: Box, witness: Path) -> None:
+    """V03."""
+    container = watching(box, witness, fresh_spec())
+    for _ in range(ROUNDS):
+        container.exec("true").ok()
+    programs = {line.split(" ", 2)[2] for line in findings(container) if line.startswith("runs")}
+    assert programs <= {"/memfd:skerry-init (deleted)", "/bin/busybox"}
+    assert "/memfd:skerry-init (deleted)" in programs, "it saw none of ours: nothing was tested"
+
+
+@pytest.mark.skerry_only("security 4: no interpreter ever runs in a container")
+def test_no_interpreter_in_a_container(box: Box) -> None:
+    """Created, running, entered: whatever is in another mount namespace than ours maps no Python."""
+    ours = os.readlink("/proc/self/ns/mnt")
+    container = box.create(fresh_spec("probe", "park"))
+    running = box.parked(fresh_spec())
+    assert running.exec("probe", "park", flags=("--detach",), stdin=subprocess.DEVNULL).code == 0
+    inside = [pid for pid in host.descendants() if os.readlink(f"/proc/{pid}/ns/mnt") != ours]
+    assert {container.pid, running.pid} < set(inside)
+    for pid in inside:
+        assert "python" not in Path(f"/proc/{pid}/maps").read_text()
 
 
 @pytest.mark.slow

@@ -55,6 +55,7 @@ def request(spec: dict | None = None, **facts: object) -> Request:
     r = Request("x86_64", "box", spec, spec.get("process"))
     r.bundle, r.rootfs_path = "/bundle", "/bundle/rootfs"
     r.cgroup_version = 1
+    r.limits = {**dict.fromkeys(range(16), (-1, -1)), 7: (1024, 1048576)}
     for name, value in facts.items():
         if not hasattr(r, name):
             raise AttributeError(name)
@@ -66,6 +67,8 @@ def exec_request(process: dict | None = None, spec: dict | None = None, **facts:
     """An exec into a container that has all its namespaces but user and time for itself."""
     spec = small_spec() if spec is None else spec
     r = request(spec, join=0x6C020000, **facts)  # NEWNET NEWPID NEWIPC NEWUTS NEWNS
+    if r.join_user:
+        r.join |= 0x10000000
     r.process = copy.deepcopy(process or spec["process"])
     r.pointer = ""
     return r

@@ -1,7 +1,7 @@
 /* A process of a container that looks at every other one it can see, as fast as it can: through each one's cwd, root and
  * fds it tries to reach a file of the host, given as its absolute path there. Prints each finding once: `saw <comm>`
- * for a process whose links it could follow, `reached <comm> <link>` where it got at the file. Ends when /tmp/stop is
- * there, with `end`. */
+ * for a process whose links it could follow, `reached <comm> <link>` where it got at the file, `runs <comm> <program>`,
+ * and `wrote <comm> <program>` where it could change that. Ends when /tmp/stop is there, with `end`. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -45,6 +45,25 @@ static void try_link(int pid, const char *comm, const char *link, const char *fi
 	}
 }
 
+static void try_program(int pid, const char *comm)
+{
+	char path[40], target[60];
+	int fd, length;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length <= 0)
+		return;
+	target[length] = 0;
+	tell("runs", comm, target);
+	fd = open(path, O_WRONLY | O_APPEND);
+	if (fd < 0)
+		return;
+	if (strncmp(target, "/bin/", 5) && write(fd, "x", 1) == 1)
+		tell("wrote", comm, target);
+	close(fd);
+}
+
 static void look(int pid, const char *file)
 {
 	char path[100], comm[32] = "?", link[40];
@@ -61,6 +80,7 @@ static void look(int pid, const char *file)
 	}
 	try_link(pid, comm, "cwd", file);
 	try_link(pid, comm, "root", file);
+	try_program(pid, comm);
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	fds = opendir(path);
 	while (fds && (entry = readdir(fds)))

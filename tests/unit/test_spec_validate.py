@@ -1,6 +1,7 @@
 """check_spec: every row of bad input that needs no kernel is refused, with the pointer of the fault."""
 
 import copy
+import resource
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from skerry.spec.validate import check_spec
 
 N = "/linux/namespaces"
 S = "/linux/seccomp"
+U64_MAX = (1 << 64) - 1
 LONG = "/" + "x" * 4096
 MAP = {"containerID": 2000, "hostID": 2000, "size": 1}
 
@@ -393,7 +395,15 @@ def test_sizes_that_execve_refuses_are_told() -> None:
     spec["process"]["env"] = ["A=1"] * 12 + ["B=" + "x" * 139998]
     assert str(refuse(spec)) == "/process/env/12: 140000 bytes, the kernel takes 131071"
     spec["process"]["env"] = ["B=" + "x" * 100_000] * 70
+    spec["process"]["rlimits"] = [{"type": "RLIMIT_STACK", "soft": U64_MAX, "hard": U64_MAX}]
     assert "the kernel takes 6291456" in refuse(spec).rule
+    spec["process"]["rlimits"] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, hard))
+    try:
+        assert "the kernel takes 2097152" in refuse(spec).rule, "the limit that the program inherits"
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
     spec["process"]["env"] = ["B=" + "x" * 100_000] * 3
     assert check_spec(spec) == []
     spec["process"]["rlimits"] = [{"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 20}]

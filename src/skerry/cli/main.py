@@ -110,10 +110,11 @@ def _reap_helper() -> None:
 
 
 def _prepare_process() -> None:
-    """Make definite what the caller left to chance: descriptors 0 to 2, the mask of new files.
+    """Make definite what the caller left to chance: descriptors 0 to 2, the mask of new files, signals.
 
     A signal that ends programs becomes an exception, so that what is half made is undone. What the
-    caller ignores stays ignored.
+    caller ignores stays ignored, but for SIGCHLD: without it the kernel drops the exit codes that
+    we wait for. Nothing stays blocked, or we could not be stopped.
     """
     for fd in (0, 1, 2):
         try:
@@ -123,6 +124,8 @@ def _prepare_process() -> None:
             posix.open("/dev/null", posix.O_RDWR)
             posix.set_inheritable(fd, True)
     posix.umask(0o022)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     for number in ENDING:
         if _signal.getsignal(number) in (_signal.SIG_DFL, _signal.default_int_handler):
             _signal.signal(number, _interrupt)

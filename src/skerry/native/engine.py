@@ -16,7 +16,6 @@ from skerry.errors import (
     InitError,
     KernelError,
     NoSuchKey,
-    SpecError,
     StateError,
 )
 from skerry.linux import process
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from skerry.engine import Options
     from skerry.log import Log
     from skerry.native.cgroup.group import Cgroup
+    from skerry.native.cgroup.limits import Write
     from skerry.native.create import Creation
     from skerry.native.exec import Execution
     from skerry.state.store import Store
@@ -228,27 +228,25 @@ class NativeEngine:
         cgroup = self.cgroup()
         for warning in cgroup.check(resources, pointer):
             self._log.warning(warning)
-        self._check_devices(cgroup, resources, pointer)
+        program = cgroup.device_program(resources, pointer) if "devices" in resources else None
         saved = cgroup.save_limits(resources, pointer)
         try:
             cgroup.apply(resources, pointer)
-        except Error:
-            cgroup.restore(saved)
+            if program is not None:
+                from skerry.native.devices import replace_filter
+
+                # Last, for it is done as a whole or not at all, and nothing would bring the old one back.
+                replace_filter(cgroup, program, self._id, f"{pointer}/devices")
+        except BaseException:
+            self._restore(cgroup, saved)
             raise
 
-    def _check_devices(self, cgroup: "Cgroup", resources: "dict[str, Any]", pointer: str) -> None:
-        """v2: the rules are a program that create attached. Engines send them with every update, mostly unchanged.
-
-        Errors  SpecError for rules that would change it.
-        """
-        if cgroup.kind != "v2" or "devices" not in resources:
-            return
-        spec = self._store.get(self._id, "spec")
-        linux = spec.get("linux") or {} if isinstance(spec, dict) else {}
-        before = cgroup.device_program(linux.get("resources") or {})
-        if cgroup.device_program(resources, pointer) != before:
-            rule = "the device rules of a container that exists cannot be changed on cgroup v2 yet"
-            raise SpecError(f"{pointer}/devices", rule)
+    def _restore(self, cgroup: "Cgroup", saved: "list[Write]") -> None:
+        """Put limits back; why they had to be is the error to tell, so a second one is only logged."""
+        try:
+            cgroup.restore(saved)
+        except Error as error:
+            self._log.warning(f"cannot put the limits of container {self._id} back: {error}")
 
     def has_init(self, timeout_s: float) -> bool:
         """Wait for the end of init; whether it is still there then. It is not reaped."""

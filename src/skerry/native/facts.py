@@ -30,13 +30,23 @@ _S_IFCHR = 0o020000
 _TCGETS = 0x5401
 _NS_GET_NSTYPE = 0xB703
 _PASSWD_LINE_BYTES = 4096
+OLDEST_KERNEL = (5, 14)
 
 
 def machine() -> str:
-    name = posix.uname().machine
-    if name not in abi.MACHINES:
-        raise Error(f"cannot run on {name}: skerry is built for {' and '.join(abi.MACHINES)}")
-    return name
+    """The machine's name.
+
+    Errors  Error for one, or a kernel, that skerry is not built for (decisions 15).
+    """
+    system = posix.uname()
+    if system.machine not in abi.MACHINES:
+        built_for = " and ".join(abi.MACHINES)
+        raise Error(f"cannot run on {system.machine}: skerry is built for {built_for}")
+    numbers = system.release.replace("-", ".").split(".")[:2]
+    if all(map(str.isdigit, numbers)) and tuple(map(int, numbers)) < OLDEST_KERNEL:
+        oldest = ".".join(map(str, OLDEST_KERNEL))
+        raise Error(f"cannot run on Linux {system.release}: skerry needs {oldest} or newer")
+    return system.machine
 
 
 def check_rootfs(path: str) -> None:

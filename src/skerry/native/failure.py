@@ -8,7 +8,7 @@ Never:   guesses; the step, its pointer and its hints come from the plan.
 from skerry.errors import Error, HookError, InitError, errno_text
 from skerry.native.conversation import Record
 from skerry.plan import ops
-from skerry.plan.build import Plan
+from skerry.plan.build import BEFORE_THE_FIRST, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,12 +17,32 @@ if TYPE_CHECKING:
 
 def explain(plan: Plan, record: Record) -> Error:
     """The error that a FAILED record stands for."""
+    if record.process == BEFORE_THE_FIRST:
+        return _explain_clone(record)
     if record.op >= len(plan.ops):
         index = record.value >> 32
         number = record.value & 0xFFFFFFFF
         reason = next((word for word, n in ops.REFUSALS.items() if n == number), str(number))
         return InitError(f"skerry-init refused the plan at operation {index}: {reason}")
     return describe(plan, record.op, record.errno, record.value, record.tail, record.process)
+
+
+def _explain_clone(record: Record) -> Error:
+    """skerry-init did not get to its plan: it may not be run from memory, and could not clone its file either."""
+    from skerry import paths
+    from skerry.native.facts import machine
+    from skerry.plan import installed
+
+    plan = installed.build(machine(), paths.init_path(), plan_fd=0, conversation_fd=-1)
+    op = plan.ops[record.op]
+    return InitError(
+        f"cannot {op.label.text}: {op.call}: {errno_text(record.errno)}",
+        process="skerry-init",
+        step=op.label.text,
+        call=op.call,
+        errno=record.errno,
+        hint=op.label.hints.get(record.errno, installed.HINT),
+    )
 
 
 def explain_start(id: str, spec: "dict[str, Any]", record: Record, count: int) -> Error:

@@ -1,10 +1,11 @@
 """Start skerry-init with a plan.
 
-Runs in: create, start, exec (hot).   Imports: posix, linux.fd, linux.process, plan.encode.
+Runs in: create, start, exec (hot).   Imports: posix, errno, linux.fd, linux.process, plan.encode.
 Source:  docs/decisions/0001 (sealed memfd), posix_spawn(3), CVE-2019-5736.
 Never:   executes anything that a container could reach or write.
 """
 
+import errno
 import posix
 
 from skerry import paths
@@ -60,28 +61,34 @@ def launch(plan: Plan, r: Request, fds: "dict[int, int]", *, what: str, limit_s:
     Shape   `fds` is {number there: fd here} for all but plan and conversation.
     Errors  KernelError; EngineError where skerry-init is not installed.
     """
-    program = _sealed_init()
     plan_fd = ours = theirs = None
     try:
         plan_fd = memfd("skerry-plan", encode(plan))
         ours, theirs = pair()
         mapping = {**fds, r.plan_fd: plan_fd, r.conversation_fd: theirs.fileno()}
-        pid = process.spawn(program, ["skerry-init", str(r.plan_fd)], {}, mapping)
+        try:
+            pid = _spawn_sealed(r, mapping)
+        except KernelError as error:
+            if error.errno != errno.EACCES:
+                raise
+            pid = _spawn_installed(r, mapping)
         return Launched(plan, pid, Conversation(ours, what, limit_s))
     except BaseException:
         if ours is not None:
             ours.close()
         raise
     finally:
-        posix.close(program)
         if plan_fd is not None:
             posix.close(plan_fd)
         if theirs is not None:
             theirs.close()
 
 
-def _sealed_init() -> int:
-    """A copy of skerry-init that not even root of a container can change."""
+def _spawn_sealed(r: Request, mapping: "dict[int, int]") -> int:
+    """From a copy in memory that not even root of a container can change.
+
+    Errors  KernelError; EACCES where executable memory is forbidden.
+    """
     path = paths.init_path()
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -91,12 +98,25 @@ def _sealed_init() -> int:
         content = read_all(fd)
     finally:
         posix.close(fd)
+    program = memfd("skerry-init", content, executable=True)
     try:
-        return memfd("skerry-init", content, executable=True)
+        return process.spawn(program, ["skerry-init", str(r.plan_fd)], {}, mapping)
+    finally:
+        posix.close(program)
+
+
+def _spawn_installed(r: Request, mapping: "dict[int, int]") -> int:
+    """From the installed file, whose first operations put a read-only clone in its own place."""
+    from skerry.plan import installed
+
+    path = paths.init_path()
+    first = installed.build(r.machine, path, plan_fd=r.plan_fd, conversation_fd=r.conversation_fd)
+    # Above all that the plan proper knows: its first operation closes this one.
+    number = max(mapping) + 1
+    fd = memfd("skerry-plan", encode(first))
+    try:
+        return process.spawn(path, ["skerry-init", str(number)], {}, {**mapping, number: fd})
     except KernelError as error:
-        if error.errno != 13:  # EACCES
-            raise
-        raise EngineError(
-            "cannot execute skerry-init from memory: EACCES",
-            hint="the sysctl vm.memfd_noexec is 2, or a security module forbids it",
-        ) from error
+        raise KernelError("execute", path, error.errno or 0, hint=installed.HINT) from error
+    finally:
+        posix.close(fd)

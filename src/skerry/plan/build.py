@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _U64 = 0xFFFFFFFFFFFFFFFF
 
+# The process number of the plan that only gets skerry-init to its real one (plan/installed.py).
+BEFORE_THE_FIRST = 0xFFFF
+
 
 class Reg:
     """A register: an earlier result."""

@@ -45,6 +45,7 @@ def build(r: Request) -> Plan:
         p.call("prctl", abi.PR_SET_DUMPABLE, 0)  # a change of ids may have undone it (fs.suid_dumpable)
     begin.fork(p, "skerry:3:exec")
     identity.join_keyring(p, r)
+    p.step("open the root")
     root = p.result("openat", abi.AT_FDCWD, "/", abi.O_PATH | abi.O_CLOEXEC, 0)
     if r.console:
         console.open_console(p, r, root, bind=False)

@@ -36,8 +36,8 @@ def text(plan: Plan, doubts: "list[str] | tuple[()]" = ()) -> str:
         if step != last:
             lines.append(step)
             last = step
-        place = marks.placed(index)
-        lines.append(f"{place:>5} {show.of(op)}{_outcome(op, marks)}")
+        outcome = _outcome(op, marks)  # first, so that no line seems to lead to itself
+        lines.append(f"{marks.placed(index):>5} {show.of(op)}{outcome}")
     return "\n".join(lines) + "\n"
 
 

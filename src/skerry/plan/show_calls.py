@@ -141,6 +141,9 @@ class Arguments:
                 return name if offset == start else f"{name}+{offset - start}"
         return ""
 
+    def memory_size(self, offset: int) -> int:
+        return next(end - start for start, end, _ in self._memory if start == offset)
+
     def begins_memory(self, offset: int) -> bool:
         return any(start == offset for start, _, _ in self._memory)
 
@@ -175,8 +178,9 @@ class Arguments:
         if not isinstance(place, Data) or (op.name == "RECV" and op.args[2] == 0):
             return
         if not self.memory(place.offset):
-            name = f"m{len(self._memory) + 1}"
-            self._memory.append((place.offset, place.offset + place.size, name))
+            size = op.args[2] if op.name == "RECV" else place.size
+            end = place.offset + (size if isinstance(size, int) else 0)
+            self._memory.append((place.offset, end, f"m{len(self._memory) + 1}"))
 
 
 def errnos(numbers: "tuple[int, ...]") -> "list[str]":

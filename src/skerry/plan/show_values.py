@@ -143,8 +143,17 @@ def envp(show: "Arguments", value: object) -> str:
 
 
 def state_text(show: "Arguments", value: object) -> str:
-    """The state of a hook, whose pid is filled in later."""
-    return show.quoted(value.offset) if isinstance(value, Data) and value.size else "NULL"
+    """The state of a hook, with the memory that its pid is filled into."""
+    if not isinstance(value, Data) or not value.size:
+        return "NULL"
+    words, start = "", value.offset
+    for offset in range(value.offset, value.offset + value.size):
+        if show.begins_memory(offset):
+            words += show.raw[start:offset].decode("utf-8", "backslashreplace") + show.memory(
+                offset
+            )
+            start = offset + show.memory_size(offset)
+    return words + show.raw[start : value.offset + value.size].decode("utf-8", "backslashreplace")
 
 
 def signals(show: "Arguments", value: object) -> str:
@@ -215,7 +224,7 @@ def clone_args(show: "Arguments", value: object) -> str:
     parts = [f"flags={join(CLONE, words[0])}"]
     if words[0] & abi.CLONE_PIDFD:
         parts.append(f"pidfd={show.memory(words[1])}")
-    parts.append(f"exit_signal={words[4]}")
+    parts.append(f"exit_signal={_EXIT_SIGNALS.get(words[4], words[4])}")
     if words[0] & abi.CLONE_INTO_CGROUP:
         parts.append(f"cgroup={words[10]}")
     return f"{{{', '.join(parts)}}}"
@@ -242,8 +251,10 @@ def bpf(show: "Arguments", value: object) -> str:
     words = show.words(value)
     if show.begins_memory(value.offset + 4):
         where = f"target_fd={words[0] & _U32}, attach_bpf_fd={show.memory(value.offset + 4)}"
-        return f"{{{where}, type={words[1] & _U32}, flags={words[1] >> 32}}}"
-    return f"{{type={words[0] & _U32}, {words[0] >> 32} instructions, license={show.quoted(words[2])}}}"
+        kind = _BPF_ATTACH.get(words[1] & _U32, words[1] & _U32)
+        return f"{{{where}, {kind}, flags={join({'ALLOW_MULTI': 2}, words[1] >> 32)}}}"
+    kind = _BPF_KINDS.get(words[0] & _U32, words[0] & _U32)
+    return f"{{{kind}, {words[0] >> 32} instructions, license={show.quoted(words[2])}}}"
 
 
 def capabilities(show: "Arguments", value: object) -> str:
@@ -327,3 +338,5 @@ _ATTRIBUTES = {
 _PROPAGATION = {name: n for name, n in constants("MS_").items() if name != "MS_REC"}
 _FILE_TYPES = constants("S_IF")
 _MAGICS = {n: v for n, v in vars(abi).items() if n.endswith("_MAGIC")}
+_EXIT_SIGNALS = {17: "SIGCHLD"}
+_BPF_KINDS, _BPF_ATTACH = {15: "CGROUP_DEVICE"}, {6: "CGROUP_DEVICE"}

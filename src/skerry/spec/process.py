@@ -1,6 +1,6 @@
 """Rules for `process`: of a spec, and of the document that exec is given.
 
-Runs in: create, run, exec (hot); pure.   Imports: linux.abi linux.caps.
+Runs in: create, run, exec (hot); pure but for one question about our own stack.   Imports: linux.abi linux.caps.
 Source:  runtime-spec config.md "Process"; execve(2), setgroups(2), prlimit(2); lifecycle 96.
 Never:   shows the value of an environment variable or an argument.
 """
@@ -81,14 +81,22 @@ def _check_size(process: "dict[str, Any]", pointer: str) -> None:
     if used * 4 <= _ARGUMENTS_GRANTED_BYTES:
         return  # even if every character took four bytes
     used = sum(len(item.encode()) for item in strings) + len(strings) * (1 + _POINTER_BYTES)
-    limit = _ARGUMENTS_LIMIT_BYTES
-    for item in process.get("rlimits", ()):
-        if item["type"] == "RLIMIT_STACK":
-            limit = min(limit, max(item["soft"] // 4, _ARGUMENTS_GRANTED_BYTES))
+    limit = max(min(_ARGUMENTS_LIMIT_BYTES, _stack(process) // 4), _ARGUMENTS_GRANTED_BYTES)
     if used > limit:
         raise SpecError(
             f"{pointer}/args", f"{used} bytes of args and env, the kernel takes {limit}"
         )
+
+
+def _stack(process: "dict[str, Any]") -> int:
+    """The stack's soft limit: the spec's, else ours, which the program inherits (decisions 25)."""
+    for item in process.get("rlimits", ()):
+        if item["type"] == "RLIMIT_STACK":
+            return int(item["soft"])
+    import resource
+
+    soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    return 1 << 64 if soft == resource.RLIM_INFINITY else soft
 
 
 def _check_groups(user: "Any", pointer: str) -> None:
