@@ -322,6 +322,11 @@ class Container:
         self._pidfd = pidfd
         self.console_fd = console_fd
 
+    def take_pidfd(self) -> int:
+        """Take ownership of init's pidfd away from the object."""
+        pidfd, self._pidfd = self.pidfd, -1
+        return pidfd
+
     def hook_state(self, status: str) -> "dict[str, Any]":
         """The state that hooks on the host read."""
         state = {
