@@ -1,1 +1,1 @@
-"""How our processes talk: what is generic about it, no word of any protocol's content."""
+"""How our processes talk: frames, links, a loop, hand-off."""
