@@ -14,7 +14,6 @@ import _signal  # type: ignore[import-not-found]
 import gc
 import sys
 
-
 SHIM = "containerd-shim-"
 
 

@@ -141,5 +141,7 @@ def _common(paths: "list[str]") -> str:
     if not paths or not all(path.startswith("/") for path in paths):
         return ""
     first, last = min(paths), max(paths)
-    length = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    length = next(
+        (n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first)
+    )
     return first[: first.rfind("/", 0, length) + 1]

@@ -8,7 +8,7 @@ Who claims, and who takes away, holds a lock on the directory: two starts at onc
 none can meet one that is bound and does not listen yet.
 """
 
-import _sha256
+import _sha256  # type: ignore[import-not-found]
 import _socket
 import errno
 import fcntl

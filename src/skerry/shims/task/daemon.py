@@ -1,6 +1,6 @@
 """The resident process: connections, calls, and its own end.
 
-Runs in: the task shim, from its start's answer on.   Imports: _signal, _socket, gc, posix, struct; rpc.loop, .*.
+Runs in: the task shim, from its start's answer on.   Imports: _signal, _socket, gc, posix, struct; loop, .*.
 Source:  containerd runtime/v2 README; unix(7) SO_PEERCRED; prctl(2) PR_SET_CHILD_SUBREAPER (the launcher's doing).
 Never:   serves another user, or ends while it has a container.
 """
@@ -13,7 +13,7 @@ import struct
 
 from skerry.errors import Error, one_line
 from skerry.linux.process import WALL
-from skerry.rpc import loop as loops
+from skerry.shims.task import loop as loops
 from skerry.shims.task import protobuf, task_api
 from skerry.shims.task.events import Publisher
 from skerry.shims.task.pod import Pod
@@ -56,7 +56,7 @@ class Daemon:
         self._pod.jobs.except_for(listener.fileno())
         self._pod.stop = self._end
         self._ending = False
-        self._lonely: loops.Timer | None = None
+        self._lonely = 0
         self._signals = -1
         self._methods: dict[tuple[str, str], Any] = {}
         for service in task_api.SERVICES:
@@ -66,7 +66,7 @@ class Daemon:
     def run(self) -> None:
         self._catch_signals()
         self._listener.setblocking(False)
-        self._loop.watch(self._listener.fileno(), loops.IN, self._accept)
+        self._loop.watch(self._listener.fileno(), loops.READ, self._accept)
         self._expect()
         # What is there now stays: no collection needs to look at it.
         gc.collect()
@@ -97,11 +97,9 @@ class Daemon:
 
     def _expect(self) -> None:
         """Count the time without anybody."""
-        if self._lonely is not None:
-            self._lonely.cancel()
-            self._lonely = None
+        self._loop.cancel(self._lonely)
         if not self._connections and not self._pod.tasks:
-            self._lonely = self._loop.later(LONELY_S, self._end)
+            self._lonely = self._loop.call_later(LONELY_S, self._end)
 
     def _serve(self, call: Call) -> None:
         entry = self._methods.get((call.service, call.method))
@@ -130,7 +128,7 @@ class Daemon:
         for number in (_signal.SIGCHLD, *_ENDING):
             _signal.signal(number, _wake)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        self._loop.watch(reader, loops.IN, self._on_signals)
+        self._loop.watch(reader, loops.READ, self._on_signals)
 
     def _on_signals(self, events: int) -> None:
         numbers = posix.read(self._signals, 4096)
@@ -147,7 +145,7 @@ class Daemon:
         """
         while True:
             if self._pod.jobs.children:
-                self._loop.later(_SWEEP_S, self._sweep)
+                self._loop.call_later(_SWEEP_S, self._sweep)
                 return
             try:
                 flags = posix.WEXITED | posix.WNOHANG | posix.WNOWAIT | WALL
@@ -157,7 +155,7 @@ class Daemon:
             if found is None:
                 return
             if self._pod.known(found.si_pid):
-                self._loop.later(_SWEEP_S, self._sweep)
+                self._loop.call_later(_SWEEP_S, self._sweep)
                 return
             posix.waitid(posix.P_PID, found.si_pid, posix.WEXITED | posix.WNOHANG | WALL)
 
@@ -174,7 +172,7 @@ class Daemon:
             self._log.warning(str(error))
         self._loop.unwatch(self._listener.fileno())
         self._listener.close()
-        self._loop.later(_FLUSH_S, self._loop.stop)
+        self._loop.call_later(_FLUSH_S, self._loop.stop)
         self._publisher.drained = self._stop_if_quiet
         self._loop.soon(self._stop_if_quiet)
 

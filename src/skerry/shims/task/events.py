@@ -1,6 +1,6 @@
 """Events to containerd: queued, in order, again until they are taken.
 
-Runs in: the task shim.   Imports: _socket, errno, time; rpc.loop, .protobuf, .messages, .ttrpc.
+Runs in: the task shim.   Imports: _socket, errno, time; loop, .protobuf, .messages, .ttrpc.
 Source:  containerd.services.events.ttrpc.v1.Events; engines "Events".
 Never:   waits for containerd, or tells an event before the one that was published earlier.
 
@@ -11,7 +11,7 @@ each other. While containerd is down the queue grows up to its limit; then the o
 import _socket
 import time
 
-from skerry.rpc import loop as loops
+from skerry.shims.task import loop as loops
 from skerry.shims.task import messages, protobuf, ttrpc
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ class Publisher:
         self._stream = -1
         self._sent = False
         self._attempts = 0
-        self._timer: loops.Timer | None = None
+        self._timer = 0
         self.drained: Callable[[], object] | None = None
 
     @property
@@ -82,7 +82,7 @@ class Publisher:
 
     def _next(self) -> None:
         """Send the head of the queue, unless it is under way or its time has not come."""
-        if self._sent or self._timer is not None:
+        if self._sent or self._timer:
             return
         if not self._queue:
             if self.drained is not None:
@@ -100,7 +100,7 @@ class Publisher:
             "metadata": [{"key": NAMESPACE_KEY, "value": self._namespace}],
         }
         body = protobuf.encode(messages.REQUEST, request)
-        self._timer = self._loop.later(ANSWER_S, self._late)
+        self._timer = self._loop.call_later(ANSWER_S, self._late)
         sock = self._sock
         data = ttrpc.frame(self._stream, ttrpc.REQUEST, body)
         try:
@@ -121,7 +121,7 @@ class Publisher:
             return False
         self._sock = sock
         self._frames = ttrpc.Frames()
-        self._loop.watch(sock.fileno(), loops.IN, self._ready)
+        self._loop.watch(sock.fileno(), loops.READ, self._ready)
         return True
 
     def _ready(self, events: int) -> None:
@@ -156,7 +156,7 @@ class Publisher:
         self._next()
 
     def _late(self) -> None:
-        self._timer = None
+        self._timer = 0
         self._disconnect()
         self._again(f"no answer within {ANSWER_S:g} s")
 
@@ -167,17 +167,16 @@ class Publisher:
         if self._attempts == 1:
             self._log.info(f"event {self._queue[0][0]} waits for containerd: {cause}")
         pause = min(float(self._attempts), _LONGEST_PAUSE_S)
-        self._timer = self._loop.later(pause, self._resume)
+        self._timer = self._loop.call_later(pause, self._resume)
 
     def _resume(self) -> None:
-        self._timer = None
+        self._timer = 0
         self._next()
 
     def _settle(self) -> None:
         self._sent = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._loop.cancel(self._timer)
+        self._timer = 0
 
     def _disconnect(self) -> None:
         if self._sock is not None:

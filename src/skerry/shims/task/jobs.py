@@ -1,6 +1,6 @@
 """Work of the core: at once where nothing can hold it up, else in a child of this process.
 
-Runs in: the task shim.   Imports: _signal, _socket, posix; errors, jsonio, linux, timeouts, rpc.loop, .ttrpc.
+Runs in: the task shim.   Imports: _signal, _socket, posix; errors, jsonio, linux, timeouts, loop, .ttrpc.
 Source:  docs/decisions/0009-task-shim.md; prctl(2) PR_SET_CHILD_SUBREAPER.
 Never:   lets a child hold what is the shim's: connections, fifos, terminals.
 
@@ -14,12 +14,12 @@ import _socket
 import posix
 
 from skerry import timeouts
-from skerry.errors import Error, NotFound, RpcError, StateError
+from skerry.errors import Error
 from skerry.jsonio import dumps, loads
 from skerry.linux import process
 from skerry.linux.fd import close_all, open_fds, recv_with_fds, send_with_fds
-from skerry.rpc import loop as loops
 from skerry.shims.task import codes
+from skerry.shims.task import loop as loops
 from skerry.shims.task.ttrpc import EXHAUSTED, INTERNAL, Failure
 
 TYPE_CHECKING = False
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Result = tuple[dict[str, Any], list[int]]
+    Done = Callable[[Result | None, BaseException | None], object]
 
 CHILDREN_LIMIT = 64
 # Where nothing should wait at all, somebody waiting must not stop the whole pod for minutes.
@@ -55,12 +56,12 @@ class Job:
         self._pidfd = process.child_pidfd(pid)
 
     def watch(self, loop: loops.Loop) -> None:
-        loop.watch(self._sock.fileno(), loops.IN, self._answered)
-        loop.watch(self._pidfd, loops.IN, self._ended)
+        loop.watch(self._sock.fileno(), loops.READ, self._answered)
+        loop.watch(self._pidfd, loops.READ, self._ended)
 
     def stop(self) -> None:
         process.send_signal(self._pidfd, _TERM)
-        self._jobs.loop.later(_STUBBORN_S, self._kill)
+        self._jobs.loop.call_later(_STUBBORN_S, self._kill)
 
     def _kill(self) -> None:
         if self._pidfd >= 0:
@@ -87,10 +88,7 @@ class Job:
         if type(facts) is Failure:
             self._done(None, facts)
         else:
-            self._done((facts, fds), None)  # type: ignore[arg-type]
-
-
-Done = "Callable[[Result | None, BaseException | None], object]"
+            self._done((facts, fds), None)
 
 
 class Jobs:
@@ -108,7 +106,7 @@ class Jobs:
         """This one is the pod's, although it was open before."""
         self._base -= {fd}
 
-    def at_once(self, work: "Callable[[], Result]", done: "Any") -> None:
+    def at_once(self, work: "Callable[[], Result]", done: "Done") -> None:
         """In this process; `done` is called before this returns."""
         try:
             timeouts.shorten(AT_ONCE_S)
@@ -121,7 +119,7 @@ class Jobs:
         done(result, None)
 
     def apart(
-        self, work: "Callable[[], Result]", done: "Any", keep: "tuple[int, ...]" = ()
+        self, work: "Callable[[], Result]", done: "Done", keep: "tuple[int, ...]" = ()
     ) -> "Job | None":
         """In a child; `done` is called when it has ended. `keep`: descriptors that the work needs."""
         if len(self.children) >= CHILDREN_LIMIT:

@@ -162,11 +162,11 @@ class Asked:
 
     @property
     def speaks_v3(self) -> bool:
-        return _version(self.params.get("containerd_version", "")) >= _BOOTSTRAP_SINCE
+        return bool(_version(self.params.get("containerd_version", "")) >= _BOOTSTRAP_SINCE)
 
     @property
     def debug(self) -> bool:
-        return self.params.get("log_level", 0) <= _DEBUG_LEVEL
+        return bool(self.params.get("log_level", 0) <= _DEBUG_LEVEL)
 
 
 def _version(text: str) -> "tuple[int, ...]":

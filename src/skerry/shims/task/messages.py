@@ -1,8 +1,9 @@
 """The messages of containerd's runtime v2 protocol, as tables for protobuf.py.
 
 Runs in: the task shim.   Imports: nothing.
-Source:  containerd api/runtime/task/v2 and v3 (equal but for the package's name), api/runtime/sandbox/v1, api/events,
-         api/services/ttrpc/events/v1, api/types, runtimeoptions/v1; containerd.runc.v1.Options; ttrpc; google.rpc.Status.
+Source:  containerd api/runtime/task/v2 and v3 (equal but for the package's name), api/runtime/sandbox/v1,
+         api/events, api/services/ttrpc/events/v1, api/types, runtimeoptions/v1; containerd.runc.v1.Options; ttrpc;
+         google.rpc.Status.
 Never:   has a default of its own: an absent field is proto3's.
 
 A row is (number, name, type); a type in a list is repeated, a table is a message.
@@ -98,7 +99,9 @@ CREATE_SANDBOX = (
 )
 SANDBOX_ID = ((1, "sandbox_id", "string"),)
 SANDBOX_STARTED = ((1, "pid", "uint32"), (2, "created_at", TIMESTAMP))
-PLATFORM = ((1, "platform", ((1, "os", "string"), (2, "architecture", "string"), (3, "variant", "string"))),)
+PLATFORM = (
+    (1, "platform", ((1, "os", "string"), (2, "architecture", "string"), (3, "variant", "string"))),
+)
 STOP_SANDBOX = ((1, "sandbox_id", "string"), (2, "timeout_secs", "uint32"))
 SANDBOX_STATUS_REQUEST = ((1, "sandbox_id", "string"), (2, "verbose", "bool"))
 SANDBOX_STATUS = (
@@ -167,7 +170,12 @@ ENVELOPE = (
     (4, "event", ANY),
 )
 FORWARD = ((1, "envelope", ENVELOPE),)
-TASK_IO = ((1, "stdin", "string"), (2, "stdout", "string"), (3, "stderr", "string"), (4, "terminal", "bool"))
+TASK_IO = (
+    (1, "stdin", "string"),
+    (2, "stdout", "string"),
+    (3, "stderr", "string"),
+    (4, "terminal", "bool"),
+)
 # topic -> (message's name, table)
 EVENTS = {
     "/tasks/create": (

@@ -20,7 +20,9 @@ ISOLATIONS = {"containerd-shim-skerry-v2": "process"}
 RUNTIME = "io.containerd.skerry.v2"
 
 DEFAULT_ROOT = "/run/containerd/skerry"
-FILE = "options.json"  # in the bundle, where the root is not the default: delete is told nothing else
+FILE = (
+    "options.json"  # in the bundle, where the root is not the default: delete is told nothing else
+)
 RUNC = "containerd.runc.v1.Options"
 GENERIC = "runtimeoptions.v1.Options"
 

@@ -1,6 +1,6 @@
 """The pod that a shim serves: its containers, the work that is under way, and how processes end.
 
-Runs in: the task shim.   Imports: time; errors, container, linux, rpc.loop, .jobs, .record, .stdio, .work.
+Runs in: the task shim.   Imports: time; errors, container, linux, loop, .jobs, .record, .stdio, .work.
 Source:  containerd.task.v2; engines "Events" (their order), "Recovery".
 Never:   waits: what may take time is a job (jobs.py), what will happen is watched.
 
@@ -13,14 +13,14 @@ import time
 from skerry.container import Container, open_store
 from skerry.errors import Error
 from skerry.linux import process as processes
-from skerry.rpc import loop as loops
 from skerry.shims.task import codes, messages, work
+from skerry.shims.task import loop as loops
 from skerry.shims.task.events import Publisher
 from skerry.shims.task.jobs import Jobs
 from skerry.shims.task.options import Options
 from skerry.shims.task.record import CREATED, RUNNING, STOPPED, Process, Task, reap
 from skerry.shims.task.stdio import Stdio
-from skerry.shims.task.ttrpc import NOT_FOUND, UNKNOWN, Call, Failure
+from skerry.shims.task.ttrpc import INTERNAL, NOT_FOUND, UNKNOWN, Call, Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,17 @@ _HELD_BACK_S = 0.1
 class Pod:
     """All containers of one shim."""
 
-    __slots__ = ("_stores", "isolation", "jobs", "log", "loop", "namespace", "publisher", "stop", "tasks")
+    __slots__ = (
+        "_stores",
+        "isolation",
+        "jobs",
+        "log",
+        "loop",
+        "namespace",
+        "publisher",
+        "stop",
+        "tasks",
+    )
 
     def __init__(
         self, loop: loops.Loop, publisher: Publisher, namespace: str, isolation: str, log: "Log"
@@ -155,7 +165,7 @@ class Pod:
 
     def refuse(self, call: Call, error: BaseException) -> None:
         code, message = codes.of(error)
-        if code == codes.ttrpc.INTERNAL:
+        if code == INTERNAL:
             self.log.error(message)
         call.fail(code, message)
 
@@ -169,7 +179,7 @@ class Pod:
             return
 
         def on_ready(events: int) -> None:
-            timer.cancel()
+            self.loop.cancel(timer)
             self.loop.unwatch(fd)
             stdio.logger_ready()
             ready()
@@ -178,8 +188,8 @@ class Pod:
             self.loop.unwatch(fd)
             failed(Failure(UNKNOWN, f"the logger was not ready within {LOGGER_S:g} s"))
 
-        timer = self.loop.later(LOGGER_S, on_time)
-        self.loop.watch(fd, loops.IN, on_ready)
+        timer = self.loop.call_later(LOGGER_S, on_time)
+        self.loop.watch(fd, loops.READ, on_ready)
 
     # lives
 
@@ -198,7 +208,7 @@ class Pod:
             self.loop.unwatch(process.pidfd)
             self.settle(task, process)
 
-        self.loop.watch(process.pidfd, loops.IN, on_end)
+        self.loop.watch(process.pidfd, loops.READ, on_end)
 
     def settle(self, task: Task, process: Process) -> None:
         """A process has ended, if it has; a start that is under way is told first and calls again."""
@@ -256,10 +266,10 @@ class Pod:
         if relay is None or not relay.open:
             then()
             return
-        timer = self.loop.later(DRAIN_S, relay.close)
+        timer = self.loop.call_later(DRAIN_S, relay.close)
 
         def on_end() -> None:
-            timer.cancel()
+            self.loop.cancel(timer)
             then()
 
         relay.ended = on_end
@@ -288,7 +298,7 @@ class Pod:
                 except Error as error:
                     self.log.debug(str(error))
 
-        self.loop.later(_HELD_BACK_S, look)
+        self.loop.call_later(_HELD_BACK_S, look)
 
     def _watch_oom(self, task: Task) -> None:
         cgroup = task.cgroup
@@ -298,7 +308,7 @@ class Pod:
             self.log.debug(str(error))
             return
         if task.oom is not None:
-            self.loop.watch(task.oom.fileno(), loops.IN, lambda events: self._on_oom(task))
+            self.loop.watch(task.oom.fileno(), loops.READ, lambda events: self._on_oom(task))
 
     def _on_oom(self, task: Task) -> None:
         watch = task.oom

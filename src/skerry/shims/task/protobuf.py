@@ -39,11 +39,11 @@ SCALARS = {
 def _varint(data: bytes, at: int) -> "tuple[int, int]":
     """(value, where the next byte is); 64 bits, the rest of the tenth byte is dropped as elsewhere."""
     value = shift = 0
-    for at in range(at, min(at + _VARINT_LIMIT_BYTES, len(data))):
-        byte = data[at]
+    for byte in data[at : at + _VARINT_LIMIT_BYTES]:
+        at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value & _U64, at + 1
+            return value & _U64, at
         shift += 7
     raise RpcError("cannot read a protobuf message: a number is cut short or too long")
 
@@ -130,7 +130,7 @@ def decode(table: "Any", data: bytes, depth: int = 0) -> "dict[str, Any]":
                 halves[name] = halves.get(name, b"") + value
         elif wire == SCALARS[kind][0]:
             message[name] = _scalar(kind, value)
-    for number, name, kind in table:
+    for _, name, kind in table:
         if name in halves:
             message[name] = decode(kind, halves[name], depth + 1)
     return message

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from skerry.container import Container
     from skerry.native.cgroup.group import Cgroup
     from skerry.native.cgroup.oom import OomWatch
-    from skerry.rpc.loop import Loop
     from skerry.shims.task.jobs import Job
+    from skerry.shims.task.loop import Loop
     from skerry.shims.task.options import Options
     from skerry.shims.task.ttrpc import Call
 
@@ -121,8 +121,8 @@ class Task:
     """
 
     __slots__ = (
-        "bundle", "cgroup", "container", "deleting", "execs", "id", "init", "mounted", "oom", "options", "queue", "waits",
-        "working",
+        "bundle", "cgroup", "container", "deleting", "execs", "id", "init", "mounted", "oom", "options", "queue",
+        "waits", "working",
     )  # fmt: skip
 
     def __init__(self, request: "dict[str, Any]", options: "Options", waits: str) -> None:

@@ -1,6 +1,6 @@
 """A terminal between its master and the client's two fifos.
 
-Runs in: the task shim.   Imports: errno, fcntl, posix, struct; rpc.loop.
+Runs in: the task shim.   Imports: errno, fcntl, posix, struct; loop.
 Source:  pty(7), fifo(7).
 Never:   holds more than a buffer in each direction, or reads what the other side does not take.
 
@@ -12,7 +12,7 @@ import fcntl
 import posix
 import struct
 
-from skerry.rpc import loop as loops
+from skerry.shims.task import loop as loops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class Relay:
             self.ended()
 
     def _watch(self) -> None:
-        master = (0 if self._from else loops.IN) | (loops.OUT if self._to else 0)
+        master = (0 if self._from else loops.READ) | (loops.WRITE if self._to else 0)
         for fd, events, call in (
             (self._master, master, self._on_master),
-            (self._in, 0 if self._to else loops.IN, self._on_input),
-            (self._out, loops.OUT if self._from else 0, self._on_output),
+            (self._in, 0 if self._to else loops.READ, self._on_input),
+            (self._out, loops.WRITE if self._from else 0, self._on_output),
         ):
             if fd < 0:
                 continue
@@ -76,9 +76,9 @@ class Relay:
                 self._loop.unwatch(fd)
 
     def _on_master(self, events: int) -> None:
-        if events & loops.OUT:
+        if events & loops.WRITE:
             self._to = _write(self._master, self._to)
-        if events & (loops.IN | loops.ENDED) and not self._from:
+        if events & (loops.READ | loops.ENDED) and not self._from:
             data = _read(self._master)
             if data == b"":
                 self.close()

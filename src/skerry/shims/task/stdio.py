@@ -156,9 +156,7 @@ def open_stdio(request: "dict[str, Any]", namespace: str, owner: "tuple[int, int
     try:
         stdio.open_input(request["stdin"])
         if out and split(out)[0] == "binary":
-            stdio.open_logger(
-                out, request["id"], namespace, terminal=request["terminal"]
-            )
+            stdio.open_logger(out, request["id"], namespace, terminal=request["terminal"])
         else:
             stdio.open_output(out)
             stdio.open_output(err, stdio.fds[1] if err and err == out else -1)

@@ -1,6 +1,6 @@
 """ttrpc: frames on a stream, calls that are answered in any order.
 
-Runs in: the task shim.   Imports: _socket, errno, struct, time; errors, rpc.loop, .protobuf, .messages.
+Runs in: the task shim.   Imports: _socket, errno, struct, time; errors, loop, .protobuf, .messages.
 Source:  containerd/ttrpc PROTOCOL.md; google.rpc.Code.
 Never:   lets a peer make us keep more than the limits below, whatever it sends or does not read.
 
@@ -13,7 +13,7 @@ import errno
 import struct
 
 from skerry.errors import RpcError, one_line
-from skerry.rpc import loop as loops
+from skerry.shims.task import loop as loops
 from skerry.shims.task import messages, protobuf
 
 TYPE_CHECKING = False
@@ -94,12 +94,22 @@ class Call:
     ended                        called when nobody waits for the answer any more before it was given
     """
 
-    __slots__ = ("_connection", "_stream", "_timer", "ended", "method", "payload", "service")
+    __slots__ = (
+        "_connection",
+        "_loop",
+        "_stream",
+        "_timer",
+        "ended",
+        "method",
+        "payload",
+        "service",
+    )
 
     def __init__(self, connection: "Connection", stream: int, request: "dict[str, Any]") -> None:
         self._connection: Connection | None = connection
+        self._loop: loops.Loop | None = None
         self._stream = stream
-        self._timer: loops.Timer | None = None
+        self._timer = 0
         self.service: str = request["service"]
         self.method: str = request["method"]
         self.payload: bytes = request["payload"]
@@ -117,7 +127,7 @@ class Call:
         self._answer({"status": {"code": code, "message": text}})
 
     def limit(self, loop: loops.Loop, seconds: float) -> None:
-        self._timer = loop.later(seconds, self._late)
+        self._loop, self._timer = loop, loop.call_later(seconds, self._late)
 
     def abandon(self) -> None:
         """The peer is gone."""
@@ -134,9 +144,9 @@ class Call:
             ended()
 
     def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._loop is not None:
+            self._loop.cancel(self._timer)
+            self._loop = None
 
     def _answer(self, response: "dict[str, Any]") -> None:
         connection, self._connection = self._connection, None
@@ -149,7 +159,7 @@ class Call:
 class Connection:
     """One client. `closed` is called once, when it has gone or was thrown out."""
 
-    __slots__ = ("_calls", "_closed", "_frames", "_loop", "_out", "_serve", "_sock")
+    __slots__ = ("_calls", "_closed", "_events", "_frames", "_loop", "_out", "_serve", "_sock")
 
     def __init__(
         self,
@@ -166,7 +176,8 @@ class Connection:
         self._calls: dict[int, Call] = {}
         self._out = bytearray()
         sock.setblocking(False)
-        loop.watch(sock.fileno(), loops.IN, self._ready)
+        self._events = loops.READ
+        loop.watch(sock.fileno(), loops.READ, self._ready)
 
     @property
     def idle(self) -> bool:
@@ -193,9 +204,9 @@ class Connection:
         self._closed(self)
 
     def _ready(self, events: int) -> None:
-        if events & loops.OUT:
+        if events & loops.WRITE:
             self._flush()
-        if events & (loops.IN | loops.ENDED):
+        if events & (loops.READ | loops.ENDED):
             self._read()
 
     def _read(self) -> None:
@@ -249,7 +260,9 @@ class Connection:
                 self._loop.soon(self.close)
                 return
             self._out.clear()  # reading finds the end
-        events = loops.IN if len(self._out) < UNREAD_LIMIT_BYTES else 0
+        events = loops.READ if len(self._out) < UNREAD_LIMIT_BYTES else 0
         if self._out:
-            events |= loops.OUT
-        self._loop.watch(self._sock.fileno(), events, self._ready)
+            events |= loops.WRITE
+        if events != self._events:
+            self._events = events
+            self._loop.watch(self._sock.fileno(), events, self._ready)
