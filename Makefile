@@ -22,7 +22,7 @@ VERSIONS = 11 12 13 14 15 16 17 18 19
 WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$v/dist-packages)
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman \
+.PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman test-containerd \
 	bench demo docs install uninstall wheel wheel-programs dist clean
 
 help: ## this list
@@ -54,7 +54,7 @@ build/compiled: $(SOURCES) | setup
 check: build .venv/ready ## style, unit and golden tests (what a commit hook would call)
 	@$(PYTEST_RUN) tests/style tests/unit tests/golden
 
-test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman
+test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, containerd
 	@$(SETUP) test
 	@$(PYTEST_RUN) tests
 
@@ -75,6 +75,10 @@ test-oci: build .venv/ready ## the black-box suite; RUNTIME=/usr/sbin/runc runs 
 
 test-podman: build .venv/ready ## podman and conmon drive the runtime; RUNTIME= as above
 	@$(PYTEST_RUN) tests/podman
+
+test-containerd: build .venv/ready ## containerd drives the shims of runc and skerry; HANDLERS=runc for one of them
+	@$(SETUP) test
+	@$(if $(HANDLERS),HANDLERS=$(HANDLERS)) $(PYTEST_RUN) tests/containerd
 
 # What is measured is the installed program, as users have it.
 bench: build ## interleaved with runc and crun; writes docs/benchmarks.md (ROUNDS=, CONTAINERS=)

@@ -1,0 +1,75 @@
+"""One containerd for the session; each test has its pods and containers removed, and what is left is a failure.
+
+A test that takes `handler` runs once on containerd's own runc shim, the reference, and once on
+skerry's. HANDLERS=runc (or skerry, or runc,skerry) chooses.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containerd_driver import TOP, Containerd
+from cri_client import Cri
+from ctr_client import Ctr
+from document import blocks
+from leftovers import Leftovers
+
+SHIM = TOP / "bin/containerd-shim-skerry-v2"
+HANDLERS = os.environ.get("HANDLERS", "runc,skerry").split(",")
+PROGRAMS = ("containerd", "ctr", "runc", "unshare", "nsenter", "iptables", "/usr/lib/cni/bridge")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "handler" in metafunc.fixturenames:
+        metafunc.parametrize("handler", HANDLERS)
+
+
+@pytest.fixture(scope="session")
+def containerd() -> Iterator[Containerd]:
+    if os.geteuid() != 0:
+        pytest.skip("containerd runs as root here")
+    for program in PROGRAMS:
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")
+    # Not pytest's own directory: its name is long, and socket paths end at 108 bytes.
+    top = Path(tempfile.mkdtemp(prefix="ctrd-"))
+    daemon = Containerd(top, handlers="".join(blocks("toml", "version 2")), path=str(TOP / "bin"))
+    try:
+        daemon.start()
+        daemon.load_images()
+        yield daemon
+    finally:
+        daemon.close()
+        shutil.rmtree(top)
+
+
+@pytest.fixture(scope="session")
+def leftovers(containerd: Containerd) -> Leftovers:
+    return Leftovers(containerd)
+
+
+@pytest.fixture
+def cri(containerd: Containerd, leftovers: Leftovers) -> Iterator[Cri]:
+    yield containerd.cri
+    containerd.cri.remove_all()
+    left = leftovers.settle()
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def ctr(containerd: Containerd, leftovers: Leftovers, handler: str) -> Iterator[Ctr]:
+    client = Ctr(containerd, handler)
+    yield client
+    client.remove_all()
+    left = leftovers.settle()
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def shim_exists(request: pytest.FixtureRequest) -> None:
+    """Skip what asks for a shim that is not there; `make` builds ours."""
+    if "skerry" in request.node.name and not os.access(SHIM, os.X_OK):
+        pytest.skip(f"{SHIM} is not built")

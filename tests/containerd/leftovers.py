@@ -1,0 +1,59 @@
+"""What pods and containers leave behind in the world of the tests' containerd."""
+
+import os
+from pathlib import Path
+
+from containerd_driver import Containerd
+from support import host, leaks
+
+# Each is empty when no pod exists. The patterns are paths in the daemon's own mount namespace.
+DIRECTORIES = (
+    "/run/netns/*",
+    "/run/containerd/s/*",
+    "/run/containerd/fifo/*",
+    "/run/containerd/runc/*/*",
+    "/run/skerry/*/*",
+    "{top}/state/io.containerd.runtime.v2.task/*/*",
+    "{top}/state/io.containerd.grpc.v1.cri/*/*",
+    "{top}/root/io.containerd.runtime.v2.task/*/*",
+)
+
+
+class Leftovers:
+    """Remembers what exists with no pod, and finds what came since."""
+
+    def __init__(self, daemon: Containerd) -> None:
+        self.daemon = daemon
+        self.mounts = {row["point"] for row in host.mountinfo(daemon.nursery.pid)}
+
+    def find(self) -> list[str]:
+        found = [
+            f"process {pid} {leaks.name_of(pid)}"
+            for pid in host.descendants(self.daemon.nursery.pid)
+            if pid != self.daemon.pid and not leaks.is_dead(pid)
+        ]
+        found += [f"cgroup {path}" for path in cgroups_below(self.daemon.token)]
+        found += [
+            f"mount {row['point']}"
+            for row in host.mountinfo(self.daemon.nursery.pid)
+            if row["point"] not in self.mounts
+        ]
+        root = self.daemon.see("/")
+        for pattern in DIRECTORIES:
+            found += [
+                f"file {path}"
+                for path in root.glob(pattern.format(top=self.daemon.top).lstrip("/"))
+            ]
+        return found
+
+    def settle(self) -> list[str]:
+        return leaks.settle(self.find, timeout_s=8)
+
+
+def cgroups_below(token: str) -> list[Path]:
+    """Find the cgroups of containers, deepest first; the parents of all are not among them."""
+    found = []
+    for mount in set(host.cgroup_mounts().values()):
+        for directory, names, _ in os.walk(mount / token, topdown=False):
+            found += [Path(directory, name) for name in names]
+    return found
