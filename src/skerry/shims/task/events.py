@@ -39,7 +39,7 @@ class Publisher:
     """The way to containerd's event exchange at `address` ("" for none)."""
 
     __slots__ = (
-        "_address", "_attempts", "_frames", "_log", "_loop", "_namespace", "_queue", "_sent", "_sock", "_stream",
+        "_address", "_attempts", "_frames", "_log", "_loop", "_marks", "_namespace", "_queue", "_sent", "_sock", "_stream",
         "_timer", "drained",
     )  # fmt: skip
 
@@ -49,6 +49,7 @@ class Publisher:
         self._namespace = namespace
         self._log = log
         self._queue: list[tuple[str, bytes]] = []  # topic, Forward request
+        self._marks: list[tuple[tuple[str, bytes], Callable[[], object]]] = []
         self._sock: _socket.socket | None = None
         self._frames = ttrpc.Frames()
         self._stream = -1
@@ -79,6 +80,22 @@ class Publisher:
             self._log.warning(f"event {lost[0]} is lost: {QUEUE_LIMIT} wait for containerd")
         self._queue.append((topic, payload))
         self._next()
+
+    def delivered(self, limit_s: float, then: "Callable[[], object]") -> None:
+        """Go on when what is published by now is with containerd, or when the time is up."""
+        if not self._queue:
+            then()
+            return
+        mark = [then]
+        last = self._queue[-1]
+
+        def go() -> None:
+            self._loop.cancel(timer)
+            if mark:
+                mark.pop()()
+
+        timer = self._loop.call_later(limit_s, go)
+        self._marks.append((last, go))
 
     def _next(self) -> None:
         """Send the head of the queue, unless it is under way or its time has not come."""
@@ -152,8 +169,11 @@ class Publisher:
             self._log.warning(f"event {self._queue[0][0]} is refused: {status['message']}")
         self._settle()
         self._attempts = 0
-        del self._queue[0]
+        taken = self._queue.pop(0)
         self._next()
+        for mark in [mark for mark in self._marks if mark[0] is taken]:
+            self._marks.remove(mark)
+            mark[1]()
 
     def _late(self) -> None:
         self._timer = 0

@@ -176,6 +176,7 @@ TASK_IO = (
     (3, "stderr", "string"),
     (4, "terminal", "bool"),
 )
+TASK_ID = ((1, "container_id", "string"),)
 # topic -> (message's name, table)
 EVENTS = {
     "/tasks/create": (
@@ -217,9 +218,9 @@ EVENTS = {
             (4, "exited_at", TIMESTAMP),
         ),
     ),
-    "/tasks/oom": ("TaskOOM", CONTAINER_ID),
-    "/tasks/paused": ("TaskPaused", CONTAINER_ID),
-    "/tasks/resumed": ("TaskResumed", CONTAINER_ID),
+    "/tasks/oom": ("TaskOOM", TASK_ID),
+    "/tasks/paused": ("TaskPaused", TASK_ID),
+    "/tasks/resumed": ("TaskResumed", TASK_ID),
     "/tasks/checkpointed": (
         "TaskCheckpointed",
         ((1, "container_id", "string"), (2, "checkpoint", "string")),

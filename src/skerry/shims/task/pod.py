@@ -34,6 +34,7 @@ _SIGKILL = 9
 DRAIN_S = 10.0  # how long a delete waits for the output of a terminal
 LOGGER_S = 10.0
 _HELD_BACK_S = 0.1
+_REASON_S = 0.5
 
 
 class Pod:
@@ -232,7 +233,11 @@ class Pod:
             if process.status == RUNNING and processes.has_ended(process.pidfd, _HELD_BACK_S):
                 self.loop.unwatch(process.pidfd)
                 self._ended(task, process)
-        self._ended(task, task.init)
+        if not self._on_oom(task) and self.publisher.empty:
+            self._ended(task, task.init)
+            return
+        # Who waits for the end asks for its reason next, and that comes by the other way.
+        self.publisher.delivered(_REASON_S, lambda: self._ended(task, task.init))
 
     def _ended(self, task: Task, process: Process) -> None:
         if process.status == STOPPED:
@@ -310,14 +315,17 @@ class Pod:
         if task.oom is not None:
             self.loop.watch(task.oom.fileno(), loops.READ, lambda events: self._on_oom(task))
 
-    def _on_oom(self, task: Task) -> None:
+    def _on_oom(self, task: Task) -> bool:
+        """Tell it; whether there was anything to tell."""
         watch = task.oom
         if watch is None:
-            return
+            return False
         if watch.happened():
             self.publisher.publish("/tasks/oom", {"container_id": task.id})
+            return True
         elif task.init.status == STOPPED:
             # The cgroup may be gone, and what watches it would be told of that for ever.
             self.loop.unwatch(watch.fileno())
             task.oom = None
             watch.close()
+        return False
