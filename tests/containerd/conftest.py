@@ -36,6 +36,7 @@ def containerd() -> Iterator[Containerd]:
             pytest.skip(f"{program} is not installed")
     # Not pytest's own directory: its name is long, and socket paths end at 108 bytes.
     top = Path(tempfile.mkdtemp(prefix="ctrd-"))
+    top.chmod(0o711)  # the root of a user namespace is nobody out here
     daemon = Containerd(top, handlers="".join(blocks("toml", "version 2")), path=str(TOP / "bin"))
     try:
         daemon.start()
@@ -49,6 +50,13 @@ def containerd() -> Iterator[Containerd]:
 @pytest.fixture(scope="session")
 def leftovers(containerd: Containerd) -> Leftovers:
     return Leftovers(containerd)
+
+
+@pytest.fixture
+def runc_leaves_sockets(leftovers: Leftovers, handler: str) -> None:
+    """The reference's `delete` leaves the socket of a shim that was killed; ours does not."""
+    if handler == "runc":
+        leftovers.tolerated = "/run/containerd/s/"
 
 
 @pytest.fixture

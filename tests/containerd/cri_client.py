@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cri_messages
 from google.protobuf import json_format
-from grpc_unary import Connection, RpcError
+from grpc_unary import Connection
 from support import host
 
 POD, CONTAINER, NODE, TARGET = range(4)  # NamespaceMode
@@ -29,7 +29,7 @@ LOG_LINE = re.compile(r"\S+ (stdout|stderr) [FP] (.*)")
 # CRI's own default is one pid namespace for the pod; the kubelet's is one for each container.
 KUBELET = {"security_context": {"namespace_options": {"pid": CONTAINER}}}
 
-MESSAGES = cri_messages.classes()
+MESSAGES = cri_messages.classes(cri_messages.CRI)
 
 
 class Cri:
@@ -50,7 +50,10 @@ class Cri:
         service = "ImageService" if method.startswith("Image") else "RuntimeService"
         try:
             body = self.connection.call(
-                f"{cri_messages.PACKAGE}.{service}", method, request.SerializeToString(), timeout_s
+                f"{cri_messages.CRI}.{service}",
+                method,
+                request.SerializeToString(),
+                timeout_s=timeout_s,
             )
         except OSError:
             self.close()
@@ -205,6 +208,3 @@ def merge(defaults: dict, wanted: dict) -> dict:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-__all__ = ["Cri", "Pod", "Container", "RpcError"]

@@ -1,15 +1,21 @@
-"""The messages of the Kubernetes Container Runtime Interface that the tests use, as protobuf classes.
+"""The messages that the tests use, as protobuf classes: of the kubelet's CRI, and of containerd's tasks.
 
-Source: k8s.io/cri-api, package runtime.v1: names, numbers and types of the fields. Enumerations are
-        written as int32, which is the same on the wire.
+Source: k8s.io/cri-api, package runtime.v1, and containerd's api/services/tasks/v1: names, numbers
+        and types of the fields. Enumerations are written as int32, which is the same on the wire.
 
 A line of the table is `Message: number name type, ...`; `*type` is repeated, `map` is of strings.
 """
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-PACKAGE = "runtime.v1"
-TABLE = """
+CRI = "runtime.v1"
+TASKS = "containerd.services.tasks.v1"
+TABLES = {}
+TABLES[TASKS] = """
+CreateTaskRequest: 1 container_id string
+CreateTaskResponse: 1 container_id string, 2 pid uint32
+"""
+TABLES[CRI] = """
 VersionRequest: 1 version string
 VersionResponse: 1 version string, 2 runtime_name string, 3 runtime_version string, 4 runtime_api_version string
 StatusRequest: 1 verbose bool
@@ -109,26 +115,27 @@ SCALARS = {
 }
 
 
-def classes() -> dict[str, type]:
+def classes(package: str) -> dict[str, type]:
     """Give message name -> class."""
-    file = descriptor_pb2.FileDescriptorProto(name="cri.proto", package=PACKAGE, syntax="proto3")
-    for line in TABLE.split("\n"):
+    file = descriptor_pb2.FileDescriptorProto(name=package, package=package, syntax="proto3")
+    for line in TABLES[package].split("\n"):
         name, colon, fields = line.partition(":")
         if colon:
             message = file.message_type.add(name=name)
             for field in filter(None, fields.strip().split(", ")):
-                add(message, *field.split(" "))
+                add(file, message, *field.split(" "))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
         message.name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"{PACKAGE}.{message.name}")
+            pool.FindMessageTypeByName(f"{package}.{message.name}")
         )
         for message in file.message_type
     }
 
 
-def add(message: descriptor_pb2.DescriptorProto, number: str, name: str, kind: str) -> None:
+def add(file, message, number: str, name: str, kind: str) -> None:
+    """Add a field to a message of a file."""
     label = Field.LABEL_REPEATED if kind[0] == "*" or kind == "map" else Field.LABEL_OPTIONAL
     field = message.field.add(name=name, number=int(number), label=label)
     kind = kind.lstrip("*")
@@ -136,10 +143,10 @@ def add(message: descriptor_pb2.DescriptorProto, number: str, name: str, kind: s
         entry = name.title().replace("_", "") + "Entry"
         nested = message.nested_type.add(name=entry)
         nested.options.map_entry = True
-        add(nested, "1", "key", "string")
-        add(nested, "2", "value", "string")
+        add(file, nested, "1", "key", "string")
+        add(file, nested, "2", "value", "string")
         kind = f"{message.name}.{entry}"
     if kind in SCALARS:
         field.type = SCALARS[kind]
     else:
-        field.type, field.type_name = Field.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
+        field.type, field.type_name = Field.TYPE_MESSAGE, f".{file.package}.{kind}"

@@ -4,9 +4,12 @@ import os
 import subprocess
 
 from containerd_driver import IMAGE, Containerd
+from cri_messages import TASKS, classes
+from grpc_unary import Connection
 from support import host
 
 RUNTIMES = {"runc": "io.containerd.runc.v2", "skerry": "io.containerd.skerry.v2"}
+MESSAGES = classes(TASKS)
 
 
 class Ctr:
@@ -35,6 +38,21 @@ class Ctr:
         flags = flags if "--log-uri" in flags else ("--null-io", *flags)
         self.daemon.ctr(*self.words("--detach", *flags, id=id, command=command))
         return id
+
+    def create(self, *command: str) -> tuple[str, int]:
+        """Create a container and its task, which `ctr` would start at once: the id and init's pid."""
+        id = self.new_id()
+        root = str(self.daemon.top / "template")
+        words = ("containers", "create", "--runtime", self.runtime, "--rootfs", root, id, *command)
+        self.daemon.ctr(*words)
+        request = MESSAGES["CreateTaskRequest"](container_id=id).SerializeToString()
+        connection = Connection(self.daemon.socket)
+        try:
+            namespace = (("containerd-namespace", self.daemon.token),)
+            answer = connection.call(f"{TASKS}.Tasks", "Create", request, metadata=namespace)
+        finally:
+            connection.close()
+        return id, MESSAGES["CreateTaskResponse"].FromString(answer).pid
 
     def call(self, *words: str, **how) -> subprocess.CompletedProcess:
         return self.daemon.ctr(*words, **how)

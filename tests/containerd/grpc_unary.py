@@ -40,7 +40,13 @@ class Connection:
         self.flush()
 
     def call(
-        self, service: str, method: str, request: bytes, timeout_s: float = TIMEOUT_S
+        self,
+        service: str,
+        method: str,
+        request: bytes,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        metadata: tuple[tuple[str, str], ...] = (),
     ) -> bytes:
         stream = self.http.get_next_available_stream_id()
         headers = [
@@ -51,6 +57,7 @@ class Connection:
             ("te", "trailers"),
             ("content-type", "application/grpc"),
             ("grpc-timeout", f"{int(timeout_s * 1000)}m"),
+            *metadata,
         ]
         self.http.send_headers(stream, headers)
         self.http.send_data(stream, struct.pack(">BI", 0, len(request)) + request, end_stream=True)

@@ -110,9 +110,11 @@ class Streams:
         status = json.loads(self.error)
         if status["status"] == "Success":
             return 0
-        return next(
-            int(c["message"]) for c in status["details"]["causes"] if c["reason"] == "ExitCode"
-        )
+        causes = status["details"].get("causes", [])
+        codes = [int(c["message"]) for c in causes if c.get("reason") == "ExitCode"]
+        if not codes:
+            raise ValueError(f"no exit code: {status}")
+        return codes[0]
 
     def __enter__(self) -> "Streams":
         return self

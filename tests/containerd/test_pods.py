@@ -6,7 +6,8 @@ import threading
 import time
 
 import pytest
-from cri_client import CREATED, EXITED, NOT_FOUND, NOTREADY, POD, READY, RUNNING, RpcError
+from cri_client import CREATED, EXITED, NOT_FOUND, NOTREADY, POD, READY, RUNNING
+from grpc_unary import RpcError
 from streaming import Streams
 from support import host
 
