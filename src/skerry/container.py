@@ -359,10 +359,7 @@ class Container:
 
 
 def delete(store: Store, id: str, *, force: bool = False, log: "Log" = SILENT) -> None:
-    """Delete by id, also where the record is missing or damaged.
-
-    Errors  NotFound (none with `force`); as Container.delete.
-    """
+    """Delete by id, also where the record is missing or damaged; with `force` NotFound is no error."""
     from skerry.deletion import delete_id
 
     delete_id(Container, store, id, force=force, log=log)

@@ -39,8 +39,8 @@ class Daemon:
     """Listens, and hands calls to the functions of task_api.METHODS and the like."""
 
     __slots__ = (
-        "_address", "_connections", "_ending", "_listener", "_log", "_loop", "_lonely", "_methods", "_pod", "_publisher",
-        "_signals",
+        "_address", "_connections", "_ending", "_listener", "_log", "_loop", "_lonely", "_methods", "_pod",
+        "_publisher", "_signals",
     )  # fmt: skip
 
     def __init__(

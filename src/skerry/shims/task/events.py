@@ -39,8 +39,8 @@ class Publisher:
     """The way to containerd's event exchange at `address` ("" for none)."""
 
     __slots__ = (
-        "_address", "_attempts", "_frames", "_log", "_loop", "_marks", "_namespace", "_queue", "_sent", "_sock", "_stream",
-        "_timer", "drained",
+        "_address", "_attempts", "_frames", "_log", "_loop", "_marks", "_namespace", "_queue", "_sent", "_sock",
+        "_stream", "_timer", "drained",
     )  # fmt: skip
 
     def __init__(self, loop: loops.Loop, address: str, namespace: str, log: "Log") -> None:

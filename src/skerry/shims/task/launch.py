@@ -9,7 +9,7 @@ Never:   writes anything to standard output or error but the answer, or the one 
     delete    removes what is left of a container, whatever has become of its shim
     -info     what this runtime is and can do
 
-The launcher forks for `start` and waits: this process may live on. It is released by a byte on RELEASE_FD, or by our end.
+The launcher forks for `start` and waits: this process may live on. A byte on RELEASE_FD, or our end, releases it.
 """
 
 import posix

@@ -156,6 +156,14 @@ RUNC_OPTIONS = (
     (12, "task_api_address", "string"),
     (13, "task_api_version", "uint32"),
 )
+# containerd.linux.runc.CreateOptions of version 1, which clients still send to runtimes whose name is not runc's
+CREATE_OPTIONS = (
+    (1, "no_pivot_root", "bool"),
+    (8, "no_new_keyring", "bool"),
+    (9, "shim_cgroup", "string"),
+    (10, "io_uid", "uint32"),
+    (11, "io_gid", "uint32"),
+)
 RUNTIME_OPTIONS = (
     (1, "type_url", "string"),
     (2, "config_path", "string"),

@@ -25,6 +25,11 @@ FILE = (
 )
 RUNC = "containerd.runc.v1.Options"
 GENERIC = "runtimeoptions.v1.Options"
+# type -> its fields, of those that have some that mean something here
+TABLES = {
+    RUNC: messages.RUNC_OPTIONS,
+    "containerd.linux.runc.CreateOptions": messages.CREATE_OPTIONS,
+}
 
 
 class Options:
@@ -56,15 +61,16 @@ def read(message: "dict[str, Any] | None", isolation: str) -> Options:
     if kind == GENERIC:
         # A path to a file of ours and its content; there is nothing that would be in one.
         return options
-    if kind != RUNC:
-        raise UsageError(f"cannot use runtime options of type {kind}: only {RUNC} and {GENERIC}")
-    found = protobuf.decode(messages.RUNC_OPTIONS, message["value"])
-    if found["systemd_cgroup"]:
+    if kind not in TABLES:
+        known = ", ".join((*TABLES, GENERIC))
+        raise UsageError(f"cannot use runtime options of type {kind}: known are {known}")
+    found = protobuf.decode(TABLES[kind], message["value"])
+    if found.get("systemd_cgroup"):
         raise UsageError(
             "cannot use SystemdCgroup: skerry has no systemd cgroup driver",
             hint="set SystemdCgroup = false in the runtime's options",
         )
-    options.root = found["root"] or DEFAULT_ROOT
+    options.root = found.get("root") or DEFAULT_ROOT
     options.shim_cgroup = found["shim_cgroup"]
     options.no_pivot_root = found["no_pivot_root"]
     options.no_new_keyring = found["no_new_keyring"]
