@@ -1,6 +1,6 @@
 """Where the shim of a pod listens: one socket for all starts of the pod, claimed by the first.
 
-Runs in: the task shim and its start and delete.   Imports: _sha256, _socket, errno, fcntl, posix; errors, linux.fd.
+Runs in: the task shim and its start and delete.   Imports: _sha256, _socket, errno, fcntl, posix; errors.
 Source:  unix(7), flock(2); engines "Grouping and socket"; CVE-2020-15257.
 Never:   uses an abstract socket, or a directory that others can write to.
 
@@ -13,6 +13,7 @@ import _socket
 import errno
 import fcntl
 import posix
+import struct
 
 from skerry.errors import Error, KernelError
 
@@ -24,6 +25,7 @@ DIRECTORY = "/run/containerd/s"
 FILE = "address"  # in the bundle, for containerd's recovery
 # annotations that say which pod a container belongs to, the first that is there
 GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
+_PEER = struct.Struct("iII")
 _PATH_LIMIT_BYTES = 106
 _BACKLOG = 128
 _DEAD = (errno.ECONNREFUSED, errno.ENOENT)
@@ -42,23 +44,37 @@ def group(spec: "dict[str, Any]", id: str) -> str:
 class Address:
     """The socket of one pod: `claim` it, `remove` it."""
 
-    __slots__ = ("directory", "isolation", "namespace", "path")
+    __slots__ = ("_inode", "debug", "directory", "isolation", "namespace", "path")
 
     def __init__(
         self, grpc_address: str, namespace: str, group: str, isolation: str, directory: str = ""
     ) -> None:
         self.namespace = namespace
         self.isolation = isolation
+        self.debug = False  # log more
+        self._inode = 0  # of the socket that was claimed
         self.directory = directory or DIRECTORY
         # The isolation is in it, so that no other kind of shim for the same pod is taken for ours.
         name = "\0".join((f"skerry {isolation}", grpc_address, namespace, group))
         self.path = f"{self.directory}/{_sha256.sha256(name.encode()).hexdigest()}"
 
     @property
+    def facts(self) -> "dict[str, Any]":
+        """All of it, for another process."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_facts(cls, facts: "dict[str, Any]") -> "Address":
+        address = cls.__new__(cls)
+        for name in cls.__slots__:
+            setattr(address, name, facts[name])
+        return address
+
+    @property
     def uri(self) -> str:
         return f"unix://{self.path}"
 
-    def claim(self) -> "_socket.socket | None":
+    def claim(self, kind: int = _socket.SOCK_STREAM) -> "_socket.socket | None":
         """Listen there; None if somebody does already.
 
         Errors  KernelError; Error for a directory that is not safe.
@@ -68,19 +84,21 @@ class Address:
             raise Error(f"cannot listen on {self.path}: longer than {_PATH_LIMIT_BYTES} bytes")
         lock = self._lock()
         try:
-            sock = self._listen()
-            if sock is None and not self.answers():
+            sock = self._listen(kind)
+            if sock is None and not self.answers(kind):
                 posix.unlink(self.path)
-                sock = self._listen()
+                sock = self._listen(kind)
+            if sock is not None:
+                self._inode = posix.stat(self.path).st_ino
             return sock
         except OSError as error:
             raise KernelError("listen on", self.path, error.errno or 0) from error
         finally:
             posix.close(lock)
 
-    def answers(self) -> bool:
+    def answers(self, kind: int = _socket.SOCK_STREAM) -> bool:
         """Whether somebody listens."""
-        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        sock = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_CLOEXEC)
         try:
             sock.connect(self.path)
         except OSError as error:
@@ -91,11 +109,21 @@ class Address:
             sock.close()
         return True
 
+    def is_ours(self, sock: "_socket.socket") -> bool:
+        """Whether the caller is root, or who we are."""
+        raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEER.size)
+        return _PEER.unpack(raw)[1] in (0, posix.geteuid())
+
     def remove(self) -> None:
-        """Take the socket away, whoever made it; none is no error."""
+        """Take away the socket that was claimed, or a dead one; none is no error.
+
+        Errors  KernelError.
+        """
         lock = self._lock()
         try:
-            posix.unlink(self.path)
+            found = posix.stat(self.path, follow_symlinks=False).st_ino
+            if found == self._inode or (not self._inode and not self.answers()):
+                posix.unlink(self.path)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -103,9 +131,9 @@ class Address:
         finally:
             posix.close(lock)
 
-    def _listen(self) -> "_socket.socket | None":
+    def _listen(self, kind: int) -> "_socket.socket | None":
         """None if the name is taken."""
-        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        sock = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_CLOEXEC)
         old = posix.umask(0o177)  # 0600 from the first moment on
         try:
             sock.bind(self.path)

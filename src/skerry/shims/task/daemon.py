@@ -1,6 +1,6 @@
 """The resident process: connections, calls, and its own end.
 
-Runs in: the task shim, from its start's answer on.   Imports: _signal, _socket, gc, posix, struct; loop, .*.
+Runs in: the task shim, from its start's answer on.   Imports: _signal, _socket, gc, posix; loop, .*.
 Source:  containerd runtime/v2 README; unix(7) SO_PEERCRED; prctl(2) PR_SET_CHILD_SUBREAPER (the launcher's doing).
 Never:   serves another user, or ends while it has a container.
 """
@@ -9,24 +9,23 @@ import _signal  # type: ignore[import-not-found]
 import _socket
 import gc
 import posix
-import struct
 
 from skerry.errors import Error, one_line
 from skerry.linux.process import WALL
 from skerry.shims.task import loop as loops
-from skerry.shims.task import protobuf, task_api
+from skerry.shims.task import protobuf, task_api, zygote
 from skerry.shims.task.events import Publisher
 from skerry.shims.task.pod import Pod
 from skerry.shims.task.ttrpc import UNIMPLEMENTED, Call, Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from skerry.log import Log
     from skerry.shims.task.address import Address
 
-_PEER = struct.Struct("iII")
 CONNECTIONS_LIMIT = 512
 # Without a container and without a caller nobody will ever ask this process to end.
 LONELY_S = 60.0
@@ -43,14 +42,13 @@ class Daemon:
         "_publisher", "_signals",
     )  # fmt: skip
 
-    def __init__(
-        self, listener: "_socket.socket", address: "Address", ttrpc_address: str, log: "Log"
-    ) -> None:
+    def __init__(self, listener: "_socket.socket", address: "Address", log: "Log") -> None:
         self._listener = listener
         self._address = address
         self._log = log
         self._loop = loops.Loop(self._failed)
-        self._publisher = Publisher(self._loop, ttrpc_address, address.namespace, log)
+        events = posix.environ.get(b"TTRPC_ADDRESS", b"").decode("utf-8", "surrogateescape")
+        self._publisher = Publisher(self._loop, events, address.namespace, log)
         self._connections: set[Connection] = set()
         self._pod = Pod(self._loop, self._publisher, address.namespace, address.isolation, log)
         self._pod.jobs.except_for(listener.fileno())
@@ -63,14 +61,14 @@ class Daemon:
             for name, entry in task_api.METHODS.items():
                 self._methods[service, name] = entry
 
-    def run(self) -> None:
+    def run(self, *, first: "Callable[[], object] | None" = None) -> None:
+        """Serve until the end. `first`: something to do in a quiet moment, once it is clear that there is a pod."""
         self._catch_signals()
         self._listener.setblocking(False)
         self._loop.watch(self._listener.fileno(), loops.READ, self._accept)
         self._expect()
-        # What is there now stays: no collection needs to look at it.
-        gc.collect()
-        gc.freeze()
+        if first is not None:
+            self._loop.call_later(zygote.BEGIN_S, first)
         gc.enable()
         self._loop.run()
 
@@ -82,10 +80,8 @@ class Daemon:
         except (BlockingIOError, ConnectionAbortedError):
             return
         sock = _socket.socket(fileno=fd)
-        raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEER.size)
-        uid = _PEER.unpack(raw)[1]
-        if uid not in (0, posix.geteuid()) or len(self._connections) >= CONNECTIONS_LIMIT:
-            self._log.warning(f"a connection of user {uid} is refused")
+        if not self._address.is_ours(sock) or len(self._connections) >= CONNECTIONS_LIMIT:
+            self._log.warning("a connection is refused: of another user, or one too many")
             sock.close()
             return
         self._connections.add(Connection(self._loop, sock, self._serve, self._gone))
@@ -180,6 +176,19 @@ class Daemon:
         """What was answered and published is on its way."""
         if self._publisher.empty and all(c.idle for c in self._connections):
             self._loop.soon(self._loop.stop)
+
+
+def load_everything() -> None:
+    """What the first container would wait for otherwise."""
+    import skerry.addition
+    import skerry.creation
+    import skerry.native.cgroup.oom
+    import skerry.native.cgroup.v1
+    import skerry.native.cgroup.v2
+    import skerry.native.create
+    import skerry.native.engine
+    import skerry.native.exec
+    import skerry.native.seccomp_cache  # noqa: F401
 
 
 def _wake(number: int, frame: object) -> None:

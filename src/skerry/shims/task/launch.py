@@ -74,12 +74,17 @@ def main(program: str, argv: "list[str]") -> int:
 
         write(info(read_stdin()))
         return 0
+    if action == "zygote":
+        from skerry.shims.task import zygote
+
+        zygote.serve(flags["address"], flags["socket"])
+        return 0
     if not flags["namespace"]:
         raise UsageError("cannot run without -namespace")
     if not flags["id"]:
         raise UsageError("cannot run without -id")
     if action == "start":
-        return start(flags, isolation)
+        return start(program, flags, isolation)
     if action == "delete":
         return delete(flags, isolation)
     raise UsageError(f"cannot do {action or 'nothing'}: the actions are start and delete")
@@ -111,7 +116,7 @@ def parse(argv: "list[str]") -> "tuple[dict[str, Any], str]":
 # start
 
 
-def start(flags: "dict[str, Any]", isolation: str) -> int:
+def start(program: str, flags: "dict[str, Any]", isolation: str) -> int:
     asked = Asked(read_stdin())
     spec = read_spec()
     place = Address(
@@ -121,20 +126,45 @@ def start(flags: "dict[str, Any]", isolation: str) -> int:
         isolation,
         asked.params.get("socket_dir", ""),
     )
+    place.debug = flags["debug"] or asked.debug
     chosen = options.read(asked.options, isolation)
     listener = place.claim()
+    forked = False
     try:
         write_address(place)
-        if listener is not None and chosen.shim_cgroup:
-            _enter_cgroup(chosen.shim_cgroup)
+        if listener is not None:
+            _be_found_first()
+            if chosen.shim_cgroup:
+                _enter_cgroup(chosen.shim_cgroup)
+            listener, forked = _fork(place, flags, listener)
         write(answer(place, asked))
     except BaseException:
-        if listener is not None:
+        if listener is not None and not forked:
             place.remove()
         raise
-    if listener is not None:
-        _stay(listener, place, debug=flags["debug"] or asked.debug)
+    if listener is not None and not forked:
+        _stay(program, listener, place, flags["address"])
     return 0
+
+
+def _fork(
+    place: Address, flags: "dict[str, Any]", listener: "_socket.socket"
+) -> "tuple[_socket.socket | None, bool]":
+    """Let the zygote, if there is one, make the daemon; (the listener to use, whether it did)."""
+    from skerry.shims.task import zygote
+
+    log_fd = _open_log()
+    if log_fd < 0:
+        log_fd = posix.open("/dev/null", posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        return listener, zygote.ask(place, flags["address"], listener, log_fd, flags["id"])
+    except Error:
+        # It may serve on this socket yet: away with it.
+        place.remove()
+        listener.close()
+        return place.claim(), False
+    finally:
+        posix.close(log_fd)
 
 
 class Asked:
@@ -221,34 +251,44 @@ def _enter_cgroup(path: str) -> None:
     open_cgroup(read_layout(), path, "").attach(posix.getpid())
 
 
-def _stay(listener: "_socket.socket", place: Address, *, debug: bool) -> None:
+def _stay(program: str, listener: "_socket.socket", place: Address, grpc_address: str) -> None:
     """Become the daemon: give the caller back what is his, then serve."""
     from skerry.log import Log
 
-    try:
-        flags = posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC
-        levels = ("info", "warning", "error")
-        log = Log(posix.open("log", flags), "text", ("debug", *levels) if debug else levels)
-    except OSError:
-        log = Log(-1, "text", ())
+    levels = ("info", "warning", "error")
+    log = Log(_open_log(), "text", ("debug", *levels) if place.debug else levels)
     posix.chdir("/")
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     for fd in (0, 1, 2):
         posix.dup2(null, fd)
     posix.close(null)
-    _be_found_first()
     if not _release():
         # Whoever asked has given up: nobody will ever call.
         place.remove()
         return
     try:
-        from skerry.shims.task.daemon import Daemon
+        import gc
 
-        ttrpc_address = posix.environ.get(b"TTRPC_ADDRESS", b"").decode("utf-8", "surrogateescape")
-        Daemon(listener, place, ttrpc_address, log).run()
+        from skerry.shims.task import zygote
+        from skerry.shims.task.daemon import Daemon, load_everything
+
+        load_everything()
+        # What is there now stays: no collection needs to look at it.
+        gc.collect()
+        gc.freeze()
+        more = [program, grpc_address, place.directory]
+        Daemon(listener, place, log).run(first=lambda: zygote.begin(*more))
     except BaseException as error:
         log.error(_describe(error))
         raise
+
+
+def _open_log() -> int:
+    """The fifo that containerd reads; -1 if nobody does."""
+    try:
+        return posix.open("log", posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _release() -> bool:
@@ -299,9 +339,7 @@ def delete(flags: "dict[str, Any]", isolation: str) -> int:
     except (Error, KeyError):
         pass  # it may be gone, or never have got so far
     work.delete(store, id, posix.getcwd(), Log(2, "text", ("warning",)), mounted=True)
-    place = Address(flags["address"], namespace, group(_spec_or_none(), id), isolation)
-    if not place.answers():
-        place.remove()
+    Address(flags["address"], namespace, group(_spec_or_none(), id), isolation).remove()
     write(protobuf.encode(messages.DELETED, facts))
     return 0
 
