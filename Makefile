@@ -15,6 +15,8 @@ SOURCES := $(shell find src -name '*.py')
 # Programs that the tests start import the package too, so the path is in the environment.
 PYTEST_RUN = PYTHONPATH=$(CURDIR)/src PYTHONDONTWRITEBYTECODE=1 RUNTIME=$(abspath $(RUNTIME)) $(VENV) -B -m pytest $(PYTEST)
 
+# The launcher's second name: containerd finds the shim of io.containerd.skerry.v2 by it.
+SHIM = containerd-shim-skerry-v2
 # Where a wheel puts the package, relative to the directory above bin/, whatever the interpreter's version is.
 VERSIONS = 11 12 13 14 15 16 17 18 19
 WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$v/dist-packages)
@@ -38,6 +40,7 @@ init: setup ## skerry-init for every architecture there is a compiler for
 
 launcher: setup
 	@$(MAKE) -C launcher OUT=$(CURDIR)/bin/skerry ROOTS=src PYTHONS=$(PYTHON)
+	@ln -f bin/skerry bin/$(SHIM)
 
 # The installed interpreter never writes bytecode (-B), so without this a checkout would compile itself at every start.
 build/compiled: $(SOURCES) | setup
@@ -99,11 +102,13 @@ install: build ## PREFIX (/usr/local), DESTDIR
 	install -m 0755 skerry/skerry-init "$(LIB)/skerry/skerry-init" && \
 	$(PYTHON) -X no_debug_ranges $(CURDIR)/tools/make_archive "$(LIB)" "$(PREFIX)/lib/skerry" && \
 	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash $(if $(DESTDIR),-s "$(DESTDIR)") "$(LIB)" && \
-	install -m 0755 $(CURDIR)/build/install/skerry "$(DESTDIR)$(PREFIX)/bin/skerry"
-	@echo "installed $(DESTDIR)$(PREFIX)/bin/skerry"
+	for name in skerry $(SHIM); do \
+		install -m 0755 $(CURDIR)/build/install/skerry "$(DESTDIR)$(PREFIX)/bin/$$name" || exit 1; \
+	done
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/skerry and $(SHIM)"
 
 uninstall: ## removes what install made
-	rm -rf "$(DESTDIR)$(PREFIX)/lib/skerry" "$(DESTDIR)$(PREFIX)/bin/skerry"
+	rm -rf "$(DESTDIR)$(PREFIX)/lib/skerry" "$(DESTDIR)$(PREFIX)/bin/skerry" "$(DESTDIR)$(PREFIX)/bin/$(SHIM)"
 
 wheel: build ## dist/*.whl with the two static programs
 	@mkdir -p dist && $(PYTHON) -B tools/build_backend.py wheel

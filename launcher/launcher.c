@@ -1,5 +1,5 @@
 /*
- * The launcher: what is installed as `skerry`.
+ * The launcher: what is installed as `skerry` and as `containerd-shim-skerry-v2`.
  *
  * It starts the interpreter with -I -S -B (isolated, without site, writing no bytecode) and -X utf8 on launch.py of
  * its own installation, so that neither the caller's environment nor the current directory can put code into skerry,
@@ -11,12 +11,15 @@
  * Two lists are compiled in, each entry ended by a zero byte:
  *   ROOTS    directories that may hold the package, relative to the directory above the launcher's
  *   PYTHONS  interpreters; one without a slash is looked for beside the launcher
- * The launcher finds itself by /proc/self/exe, so a symbolic link to it works from anywhere.
+ * The launcher finds itself by /proc/self/exe, so a symbolic link to it works from anywhere. The last part of the name
+ * it was called by is the first word for launch.py, which chooses by it what to be.
  */
 
 #include <asm/errno.h>
+#include <asm/signal.h>
 #include <asm/unistd.h>
 #include <linux/fcntl.h>
+#include <linux/prctl.h>
 #include <stdint.h>
 
 #if defined(__x86_64__)
@@ -32,6 +35,10 @@ ENTRY_POINT;
 enum { READABLE = 4, EXECUTABLE = 1, PATH_LIMIT = 4096 };
 
 #define SCRIPT "/skerry/launch.py"
+#define SHIM "containerd-shim-"
+
+/* A shim's start lives on: it writes a byte here when its caller may go. */
+enum { RELEASE_FD = 3 };
 
 static long length(const char *text)
 {
@@ -52,6 +59,12 @@ static void say(const char *text)
 	call(__NR_write, 2, (long)text, length(text), 0);
 }
 
+static __attribute__((noreturn)) void leave(long code)
+{
+	for (;;)
+		call(__NR_exit_group, code, 0, 0, 0);
+}
+
 static __attribute__((noreturn)) void refuse(const char *what, const char *where,
 					     const char *entries)
 {
@@ -64,8 +77,7 @@ static __attribute__((noreturn)) void refuse(const char *what, const char *where
 		say(entries);
 	}
 	say("\n");
-	for (;;)
-		call(__NR_exit_group, 1, 0, 0, 0);
+	leave(1);
 }
 
 /* path = directory [/ entry] tail; 0 if that is longer than a path may be */
@@ -167,21 +179,101 @@ static void take_the_lock_early(void)
 		call(__NR_write, fd, (long)"0", 1, 0);
 }
 
-static void prepare(long argc, const char **argv)
+static void prepare_for_container(void)
 {
-	static const char *const verbs[] = {"create", "run", "exec"};
+	/* no SIGCHLD: whoever waits for children of the interpreter shall not see it */
+	if (call(__NR_clone, 0, 0, 0, 0) == 0) {
+		take_the_lock_early();
+		leave(0);
+	}
+}
 
+static int has(long argc, const char **argv, const char *word)
+{
 	for (long i = 1; i < argc; i++)
-		for (int v = 0; v < 3; v++)
-			if (same(argv[i], verbs[v])) {
-				/* no SIGCHLD: whoever waits for children of the interpreter shall not see it */
-				if (call(__NR_clone, 0, 0, 0, 0) == 0) {
-					take_the_lock_early();
-					for (;;)
-						call(__NR_exit_group, 0, 0, 0, 0);
-				}
-				return;
-			}
+		if (same(argv[i], word))
+			return 1;
+	return 0;
+}
+
+/* The parent's part: until the child releases us, or ends. */
+static __attribute__((noreturn)) void wait_for_release(long child, int fd)
+{
+	unsigned char code = 1;
+	int status = 0;
+	long got;
+
+	do
+		got = call(__NR_read, fd, (long)&code, 1, 0);
+	while (got == -EINTR);
+	if (got == 1)
+		leave(code);
+	while (call(__NR_wait4, child, (long)&status, 0, 0) == -EINTR)
+		;
+	leave(status & 0x7f ? 1 : status >> 8 & 0xff);
+}
+
+/*
+ * Go on in a child, which may stay as the pod's daemon. The caller waits for this process and for the end of what it
+ * has as standard output, so the child answers, lets both go, and is the one interpreter there ever was. What Python has
+ * no function for is done here: orphans of containers become its children (PR_SET_CHILD_SUBREAPER, which a child of its
+ * own would not inherit), and where containerd is told to isolate by core scheduling it gets a cookie for its processes.
+ */
+static void go_on_in_child(const char **environment)
+{
+	enum { SCHED_CORE = 62, CREATE = 1, OF_GROUP = 2 };
+	static const char core[] = "SCHED_CORE=";
+	int ends[2];
+	long child;
+
+	if (call(__NR_pipe2, (long)ends, O_CLOEXEC, 0, 0) < 0)
+		return;
+	child = call(__NR_clone, SIGCHLD, 0, 0, 0);
+	if (child > 0) {
+		call(__NR_close, ends[1], 0, 0, 0);
+		wait_for_release(child, ends[0]);
+	}
+	if (ends[1] != RELEASE_FD)
+		call(__NR_dup3, ends[1], RELEASE_FD, 0, 0);
+	call(__NR_setsid, 0, 0, 0, 0);
+	call(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0);
+	for (; *environment; environment++) {
+		long i = 0;
+
+		while (core[i] && (*environment)[i] == core[i])
+			i++;
+		if (!core[i] && (*environment)[i] &&
+		    call(__NR_prctl, SCHED_CORE, CREATE, 0, OF_GROUP) < 0) {
+			say("skerry: cannot make a core scheduling cookie\n");
+			leave(1);
+		}
+	}
+}
+
+static void prepare(long argc, const char **argv, const char *name)
+{
+	static const char shim[] = SHIM;
+	long i = 0;
+
+	while (shim[i] && name[i] == shim[i])
+		i++;
+	if (!shim[i]) {
+		if (has(argc, argv, "start")) {
+			prepare_for_container();
+			go_on_in_child(argv + argc + 1);
+		}
+	} else if (has(argc, argv, "create") || has(argc, argv, "run") || has(argc, argv, "exec"))
+		prepare_for_container();
+}
+
+static const char *last_part(const char *path)
+{
+	const char *last = path;
+
+	for (; *path; path++)
+		if (*path == '/')
+			last = path + 1;
+	return last;
 }
 
 /* The stack as the kernel leaves it: argc, argv, NULL, environment, NULL. */
@@ -192,11 +284,12 @@ __attribute__((noreturn, used)) void enter(long *stack)
 	enum { OPTIONS = sizeof(options) / sizeof(*options) };
 	long argc = stack[0];
 	const char **argv = (const char **)(stack + 1);
-	const char *arguments[OPTIONS + 3 + argc];
+	const char *arguments[OPTIONS + 4 + argc];
+	const char *name = argc > 0 ? last_part(argv[0]) : "skerry";
 	long n = 0;
 
 	open_missing();
-	prepare(argc, argv);
+	prepare(argc, argv, name);
 	locate(directory);
 	find(python, "a Python interpreter:", directory, PYTHONS, "", EXECUTABLE);
 	parent(directory);
@@ -206,6 +299,7 @@ __attribute__((noreturn, used)) void enter(long *stack)
 	for (int i = 0; i < OPTIONS; i++)
 		arguments[n++] = options[i];
 	arguments[n++] = script;
+	arguments[n++] = name;
 	for (long i = 1; i < argc; i++)
 		arguments[n++] = argv[i];
 	arguments[n] = 0;

@@ -10,7 +10,7 @@ PAGE = TOP / "docs/containerd.md"
 def blocks(language: str, title: str) -> list[str]:
     """Give the code blocks of a language under the headings that contain the title."""
     found, heading = [], ""
-    pattern = r"^#+ (?P<heading>.*)$|^```(?P<language>\w*)\n(?P<text>.*?)^```$"
+    pattern = r"^#+ (?P<heading>[^\n]*)$|^```(?P<language>\w*)\n(?P<text>.*?)^```$"
     for match in re.finditer(pattern, PAGE.read_text(), re.MULTILINE | re.DOTALL):
         if match["heading"] is not None:
             heading = match["heading"]

@@ -1,0 +1,1 @@
+"""How our processes talk: frames, links, a loop, hand-off."""
