@@ -3,12 +3,16 @@
 import os
 import subprocess
 
-from containerd_driver import IMAGE, Containerd
+from containerd_driver import IMAGE, TOP, Containerd
 from cri_messages import TASKS, classes
 from grpc_unary import Connection
 from support import host
 
-RUNTIMES = {"runc": "io.containerd.runc.v2", "skerry": "io.containerd.skerry.v2"}
+RUNTIMES = {
+    "runc": ("io.containerd.runc.v2",),
+    "skerry-binary": ("io.containerd.runc.v2", "--runc-binary", str(TOP / "bin/skerry")),
+    "skerry": ("io.containerd.skerry.v2",),
+}
 MESSAGES = classes(TASKS)
 
 
@@ -16,7 +20,8 @@ class Ctr:
     """`run` runs a container in the foreground, `detached` gives the id of one in the background."""
 
     def __init__(self, daemon: Containerd, handler: str) -> None:
-        self.daemon, self.runtime = daemon, RUNTIMES[handler]
+        self.daemon = daemon
+        self.runtime_flags = ("--runtime", *RUNTIMES[handler])
         self.made: list[str] = []
 
     def new_id(self) -> str:
@@ -24,7 +29,7 @@ class Ctr:
         return self.made[-1]
 
     def words(self, *flags: str, id: str, command: tuple[str, ...]) -> list[str]:
-        return ["run", "--runtime", self.runtime, *flags, IMAGE, id, *command]
+        return ["run", *self.runtime_flags, *flags, IMAGE, id, *command]
 
     def run(
         self, *command: str, flags: tuple[str, ...] = (), code: int = 0, **how
@@ -43,7 +48,7 @@ class Ctr:
         """Create a container and its task, which `ctr` would start at once: the id and init's pid."""
         id = self.new_id()
         root = str(self.daemon.top / "template")
-        words = ("containers", "create", "--runtime", self.runtime, "--rootfs", root, id, *command)
+        words = ("containers", "create", *self.runtime_flags[:2], "--rootfs", root, id, *command)
         self.daemon.ctr(*words)
         request = MESSAGES["CreateTaskRequest"](container_id=id).SerializeToString()
         connection = Connection(self.daemon.socket)

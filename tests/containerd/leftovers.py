@@ -11,8 +11,11 @@ DIRECTORIES = (
     "/run/netns/*",
     "/run/containerd/s/*",
     "/run/containerd/fifo/*",
-    "/run/containerd/runc/*/*",
-    "/run/skerry/*/*",
+    # The roots of runtimes, one for each containerd namespace. Skerry's own entries begin with an @.
+    "/run/containerd/runc/*/[!@]*",
+    "/run/containerd/skerry/*/[!@]*",
+    "/run/containerd/*/*/@tmp/*",
+    "/run/skerry/*",
     "{top}/state/io.containerd.runtime.v2.task/*/*",
     "{top}/state/io.containerd.grpc.v1.cri/*/*",
     "{top}/root/io.containerd.runtime.v2.task/*/*",

@@ -202,14 +202,17 @@ def test_metrics(ctr):
     assert 0 < figures["cpu"]["usage"]["total"] <= int((cpu / "cpuacct.usage").read_text())
 
 
-def test_log_file(ctr, tmp_path):
+def test_log_file(ctr, tmp_path, handler):
     """file://: both outputs, appended."""
     log = tmp_path / "log"
     log.write_text("before\n")
-    id = ctr.detached("sh", "-c", "echo out; echo err >&2", flags=("--log-uri", f"file://{log}"))
+    uri = f"file://{log}"
+    id = ctr.detached("sh", "-c", "echo out; echo err >&2", flags=("--log-uri", uri))
     ctr.until(id, "STOPPED")
-    host.eventually(lambda: len(log.read_text().splitlines()) == 3)
-    assert sorted(log.read_text().splitlines()) == ["before", "err", "out"]
+    # runc's shim closes the file at the end of stdout, and loses what stderr still had.
+    wanted = {"before", "out", "err"} if handler == "skerry" else {"before", "out"}
+    host.eventually(lambda: wanted <= set(log.read_text().split()))
+    assert sorted(log.read_text().split()) in (["before", "err", "out"], sorted(wanted))
 
 
 # runc's shim closes the pipes when the task is deleted, and sends the program SIGTERM in the same moment.
@@ -277,8 +280,7 @@ def test_rootfs_that_containerd_does_not_manage(ctr):
     root = ctr.daemon.top / "template"
     words = (
         "run",
-        "--runtime",
-        ctr.runtime,
+        *ctr.runtime_flags,
         "--rm",
         "--rootfs",
         str(root),
