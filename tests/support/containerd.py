@@ -4,6 +4,7 @@ What it knows of the protocol is written out here in bytes and numbers where tha
 by the shim's own codec, which tests/unit/shim holds against the official library.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -132,7 +133,8 @@ class Events:
             listener.close()
             self.path.unlink()
         for sock in self._connections:
-            sock.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # it has gone by itself
+                sock.shutdown(socket.SHUT_RDWR)
         self._connections = []
 
     def _accept(self, listener: socket.socket) -> None:

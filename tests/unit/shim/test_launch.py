@@ -1,7 +1,7 @@
 """How the shim is asked: words, standard input, names."""
 
 import pytest
-from protos import CLASSES
+from support.protos import CLASSES
 
 from skerry.errors import RpcError, UsageError
 from skerry.shims.task import address, codes, launch, options, patience, stdio, ttrpc

@@ -4,7 +4,7 @@ import random
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor as Field
-from protos import CLASSES
+from support.protos import CLASSES
 
 from skerry.shims.task import messages as m
 from skerry.shims.task import metrics, protobuf

@@ -4,7 +4,7 @@ import random
 
 import pytest
 from google.protobuf.message import DecodeError
-from protos import CLASSES
+from support.protos import CLASSES
 
 from skerry.errors import RpcError
 from skerry.shims.task import protobuf
