@@ -22,6 +22,18 @@ DIRECTORIES = (
 )
 
 
+ZYGOTE = "skerry-zygote-"
+
+
+def is_zygote(pid: int) -> bool:
+    """The process that forks skerry's shims; the shims have its words, but their own names."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return b"zygote" in words and not Path(f"/proc/{pid}/comm").read_text().startswith("shim:")
+    except OSError:
+        return False
+
+
 class Leftovers:
     """Remembers what exists with no pod, and finds what came since."""
 
@@ -35,7 +47,7 @@ class Leftovers:
         found = [
             f"process {pid} {leaks.name_of(pid)}"
             for pid in host.descendants(self.daemon.nursery.pid)
-            if pid != self.daemon.pid and not leaks.is_dead(pid)
+            if pid != self.daemon.pid and not leaks.is_dead(pid) and not is_zygote(pid)
         ]
         found += [f"cgroup {path}" for path in cgroups_below(self.daemon.token)]
         found += [
@@ -49,6 +61,8 @@ class Leftovers:
                 f"file {path}"
                 for path in root.glob(pattern.format(top=self.daemon.top).lstrip("/"))
             ]
+        # It outlives pods for a minute, and is the session's.
+        found = [text for text in found if ZYGOTE not in text]
         found = [text for text in found if not self.tolerated or self.tolerated not in text]
         return [text for text in found if text not in self.blamed]
 

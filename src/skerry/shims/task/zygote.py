@@ -35,6 +35,8 @@ ANSWER_S = 5.0
 IDLE_MS = 60_000
 # A pod's first daemon loads for itself; where one pod was, others follow, but the first is waited for now.
 BEGIN_S = 1.0
+PREFIX = "skerry-zygote-"
+_DIGITS = 16
 _REQUEST_LIMIT_BYTES = 1 << 17
 _NAMESPACES = ("mnt", "pid", "user", "net", "cgroup", "ipc", "uts")
 _LIMITS = 16  # numbers of resource limits, asm-generic/resource.h
@@ -42,9 +44,10 @@ _LIMITS = 16  # numbers of resource limits, asm-generic/resource.h
 
 def place(grpc_address: str, directory: str) -> Address:
     """Where the zygote of a containerd listens."""
-    return Address(
-        grpc_address, "", f"zygote {paths.VERSION} {paths.install_root()}", "", directory
-    )
+    address = Address(grpc_address, "", paths.install_root(), f"zygote {paths.VERSION}", directory)
+    head, _, name = address.path.rpartition("/")
+    address.path = f"{head}/{PREFIX}{name[:_DIGITS]}"
+    return address
 
 
 def nature() -> str:
