@@ -23,7 +23,7 @@ WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman test-containerd \
-	bench demo docs install uninstall wheel wheel-programs dist clean
+	bench bench-containerd demo docs install uninstall wheel wheel-programs dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -85,6 +85,12 @@ bench: build ## interleaved with runc and crun; writes docs/benchmarks.md (ROUND
 	@$(SETUP) test
 	@$(MAKE) install PREFIX=$(CURDIR)/build/bench
 	@$(PYTHON) -B tools/bench_start --skerry build/bench/bin/skerry $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CONTAINERS),--containers $(CONTAINERS))
+
+bench-containerd: build .venv/ready ## below containerd, beside runc and crun; writes docs/benchmarks-containerd.md (ROUNDS=, IDLE_PODS=, PODS=)
+	@$(SETUP) test
+	@$(MAKE) install PREFIX=$(CURDIR)/build/bench
+	@$(VENV) -B tools/bench_containerd --bin build/bench/bin $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(IDLE_PODS),--idle-pods $(IDLE_PODS)) $(if $(PODS),--pods $(PODS))
 
 demo: build ## makes a bundle, shows its plan, and takes a container through its life (root)
 	@$(SETUP) demo

@@ -13,57 +13,26 @@
  *   PYTHONS  interpreters; one without a slash is looked for beside the launcher
  * The launcher finds itself by /proc/self/exe, so a symbolic link to it works from anywhere. The last part of the name
  * it was called by is the first word for launch.py, which chooses by it what to be.
+ *
+ * A shim's start and delete are for the zygote first (errand.c): an interpreter that has everything loaded and forks.
  */
 
 #include <asm/errno.h>
 #include <asm/signal.h>
-#include <asm/unistd.h>
 #include <linux/fcntl.h>
 #include <linux/prctl.h>
-#include <stdint.h>
 
-#if defined(__x86_64__)
-#include "../init/arch_x86_64.h"
-#elif defined(__aarch64__)
-#include "../init/arch_aarch64.h"
-#else
-#error "skerry is built for x86_64 and aarch64"
-#endif
+#include "launcher.h"
 
 ENTRY_POINT;
 
-enum { READABLE = 4, EXECUTABLE = 1, PATH_LIMIT = 4096 };
+enum { READABLE = 4, EXECUTABLE = 1 };
 
 #define SCRIPT "/skerry/launch.py"
 #define SHIM "containerd-shim-"
 
 /* A shim's start lives on: it writes a byte here when its caller may go. */
 enum { RELEASE_FD = 3 };
-
-static long length(const char *text)
-{
-	long n = 0;
-
-	while (text[n])
-		n++;
-	return n;
-}
-
-static long call(uint64_t number, long a, long b, long c, long d)
-{
-	return (long)raw_call(number, (uint64_t)a, (uint64_t)b, (uint64_t)c, (uint64_t)d, 0, 0);
-}
-
-static void say(const char *text)
-{
-	call(__NR_write, 2, (long)text, length(text), 0);
-}
-
-static __attribute__((noreturn)) void leave(long code)
-{
-	for (;;)
-		call(__NR_exit_group, code, 0, 0, 0);
-}
 
 static __attribute__((noreturn)) void refuse(const char *what, const char *where,
 					     const char *entries)
@@ -136,13 +105,6 @@ static void locate(char *directory)
 	parent(directory);
 }
 
-static int same(const char *one, const char *other)
-{
-	while (*one && *one == *other)
-		one++, other++;
-	return *one == *other;
-}
-
 /*
  * Move a child of ours into the cgroup it is in. It does nothing, but takes the kernel's lock for moving processes,
  * and the first to take that after a quiet moment waits some ten milliseconds for an RCU grace period: here beside the
@@ -183,17 +145,12 @@ static void prepare_for_container(void)
 {
 	/* no SIGCHLD: whoever waits for children of the interpreter shall not see it */
 	if (call(__NR_clone, 0, 0, 0, 0) == 0) {
+		/* Whoever reads to the end of our output does not wait for this. */
+		for (long fd = 0; fd < 3; fd++)
+			call(__NR_close, fd, 0, 0, 0);
 		take_the_lock_early();
 		leave(0);
 	}
-}
-
-static int has(long argc, const char **argv, const char *word)
-{
-	for (long i = 1; i < argc; i++)
-		if (same(argv[i], word))
-			return 1;
-	return 0;
 }
 
 /* The parent's part: until the child releases us, or ends. */
@@ -250,20 +207,31 @@ static void go_on_in_child(const char **environment)
 	}
 }
 
-static void prepare(long argc, const char **argv, const char *name)
+static int is_shim(const char *name)
 {
 	static const char shim[] = SHIM;
 	long i = 0;
 
 	while (shim[i] && name[i] == shim[i])
 		i++;
-	if (!shim[i]) {
-		if (has(argc, argv, "start")) {
+	return !shim[i];
+}
+
+static void prepare(long argc, const char **argv, const char *name, const char *script)
+{
+	int starts = has(argc, argv, "start");
+
+	if (!is_shim(name)) {
+		if (has(argc, argv, "create") || has(argc, argv, "run") || has(argc, argv, "exec"))
 			prepare_for_container();
-			go_on_in_child(argv + argc + 1);
-		}
-	} else if (has(argc, argv, "create") || has(argc, argv, "run") || has(argc, argv, "exec"))
+		return;
+	}
+	if (starts)
 		prepare_for_container();
+	if (starts || has(argc, argv, "delete"))
+		send_on_errand(argc, argv, name, script);
+	if (starts)
+		go_on_in_child(argv + argc + 1);
 }
 
 static const char *last_part(const char *path)
@@ -289,11 +257,11 @@ __attribute__((noreturn, used)) void enter(long *stack)
 	long n = 0;
 
 	open_missing();
-	prepare(argc, argv, name);
 	locate(directory);
 	find(python, "a Python interpreter:", directory, PYTHONS, "", EXECUTABLE);
 	parent(directory);
 	find(script, "its own files:", directory, ROOTS, SCRIPT, READABLE);
+	prepare(argc, argv, name, script);
 
 	arguments[n++] = python; /* with its path: the interpreter finds its library by it */
 	for (int i = 0; i < OPTIONS; i++)

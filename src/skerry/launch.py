@@ -38,7 +38,7 @@ def launch() -> None:
     if name.startswith(SHIM):
         from skerry.shims.task.launch import run as be_shim
 
-        be_shim(name)
+        be_shim(name, sys.argv[1:])
 
     from skerry.cli.main import run
 

@@ -14,7 +14,7 @@ import pytest
 from containerd_driver import TOP, Containerd
 from cri_client import Cri
 from ctr_client import Ctr
-from document import blocks
+from document import handlers
 from leftovers import Leftovers
 
 SHIM = TOP / "bin/containerd-shim-skerry-v2"
@@ -23,7 +23,12 @@ PROGRAMS = ("containerd", "ctr", "runc", "unshare", "nsenter", "iptables", "/usr
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "handler" in metafunc.fixturenames:
+    marks = [
+        mark
+        for mark in metafunc.definition.iter_markers("parametrize")
+        if mark.args[0] == "handler"
+    ]
+    if "handler" in metafunc.fixturenames and not marks:
         chosen = getattr(metafunc.module, "HANDLERS", ("runc", "skerry"))
         metafunc.parametrize("handler", HANDLERS or chosen)
 
@@ -38,7 +43,7 @@ def containerd() -> Iterator[Containerd]:
     # Not pytest's own directory: its name is long, and socket paths end at 108 bytes.
     top = Path(tempfile.mkdtemp(prefix="ctrd-"))
     top.chmod(0o711)  # the root of a user namespace is nobody out here
-    daemon = Containerd(top, handlers="".join(blocks("toml", "version 2")), path=str(TOP / "bin"))
+    daemon = Containerd(top, handlers=handlers(), path=str(TOP / "bin"))
     try:
         daemon.start()
         daemon.load_images()

@@ -43,10 +43,6 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   conf_dir = "{top}/cni"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.skerry-binary]
-  runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.skerry-binary.options]
-  BinaryName = "{skerry}"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]
   runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun.options]
@@ -111,10 +107,7 @@ class Containerd:
 
     def start(self, level: str = "info") -> None:
         """Start the daemon, or start it again, and wait until CRI answers."""
-        text = (
-            CONFIG.format(top=self.top, level=level, pause=PAUSE, skerry=TOP / "bin/skerry")
-            + self.handlers
-        )
+        text = CONFIG.format(top=self.top, level=level, pause=PAUSE) + self.handlers
         (self.top / "config.toml").write_text(text)
         environment = dict(os.environ)
         environment["PATH"] = f"{self.path}:{os.environ['PATH']}".lstrip(":")

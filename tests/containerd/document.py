@@ -17,3 +17,9 @@ def blocks(language: str, title: str) -> list[str]:
         elif match["language"] == language and title in heading:
             found.append(match["text"])
     return found
+
+
+def handlers() -> str:
+    """Give the page's handlers of CRI, with the checkout's program in the installed one's place."""
+    texts = blocks("toml", "version 2") + blocks("toml", "below runc's shim")
+    return "".join(texts).replace("/usr/local/bin/skerry", str(TOP / "bin/skerry"))

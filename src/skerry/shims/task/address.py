@@ -59,18 +59,6 @@ class Address:
         self.path = f"{self.directory}/{_sha256.sha256(name.encode()).hexdigest()}"
 
     @property
-    def facts(self) -> "dict[str, Any]":
-        """All of it, for another process."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    @classmethod
-    def from_facts(cls, facts: "dict[str, Any]") -> "Address":
-        address = cls.__new__(cls)
-        for name in cls.__slots__:
-            setattr(address, name, facts[name])
-        return address
-
-    @property
     def uri(self) -> str:
         return f"unix://{self.path}"
 
@@ -111,8 +99,11 @@ class Address:
 
     def is_ours(self, sock: "_socket.socket") -> bool:
         """Whether the caller is root, or who we are."""
-        raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEER.size)
-        return _PEER.unpack(raw)[1] in (0, posix.geteuid())
+        return _peer(sock)[1] in (0, posix.geteuid())
+
+    def caller(self, sock: "_socket.socket") -> int:
+        """The process that connected."""
+        return _peer(sock)[0]
 
     def remove(self) -> None:
         """Take away the socket that was claimed, or a dead one; none is no error.
@@ -171,3 +162,10 @@ def _make(path: str) -> None:
     except FileNotFoundError:
         _make(path.rpartition("/")[0])
         posix.mkdir(path, 0o700)
+
+
+def _peer(sock: "_socket.socket") -> "tuple[int, int]":
+    """The caller's pid and user."""
+    raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEER.size)
+    pid, user, _ = _PEER.unpack(raw)
+    return pid, user

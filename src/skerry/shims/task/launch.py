@@ -13,7 +13,6 @@ The launcher forks for `start` and waits: this process may live on. A byte on RE
 """
 
 import posix
-import sys
 
 from skerry import paths
 from skerry.errors import Error, NotFound, SpecError, UsageError, errno_text, one_line
@@ -40,7 +39,7 @@ FLAGS = {
 }
 RELEASE_FD = 3
 STDIN_LIMIT_BYTES = 10 << 20
-_S_IFMT, _S_IFIFO, _S_IFCHR = 0o170000, 0o10000, 0o20000
+_S_IFMT, _S_IFIFO, _S_IFCHR, _S_IFSOCK = 0o170000, 0o10000, 0o20000, 0o140000
 # the first containerd that starts shims with BootstrapParams, and so takes version 3 for an answer
 _BOOTSTRAP_SINCE = (2, 3)
 _DEBUG_LEVEL = -4
@@ -48,19 +47,21 @@ _KILLED = 137
 _DELETE_S = 4  # containerd gives the delete action 5
 
 
-def run(program: str) -> None:
-    """Be the program. Does not return."""
+def run(program: str, argv: "list[str]", *, errand_fd: int = -1) -> None:
+    """Be the program; in a fork of the zygote if there is an errand to answer. Does not return."""
     code = 1
     try:
         posix.umask(0o022)
-        code = main(program, sys.argv[1:])
+        code = main(program, argv, errand_fd)
     except Exception as error:
         _say(f"{program}: {_describe(error)}\n")
     finally:
+        if errand_fd >= 0:
+            _release(errand_fd, code)
         posix._exit(code)
 
 
-def main(program: str, argv: "list[str]") -> int:
+def main(program: str, argv: "list[str]", errand_fd: int = -1) -> int:
     flags, action = parse(argv)
     if flags["v"]:
         write(f"{program}:\n  Version:  {paths.version()}\n".encode())
@@ -84,7 +85,7 @@ def main(program: str, argv: "list[str]") -> int:
     if not flags["id"]:
         raise UsageError("cannot run without -id")
     if action == "start":
-        return start(program, flags, isolation)
+        return start(program, flags, isolation, errand_fd)
     if action == "delete":
         return delete(flags, isolation)
     raise UsageError(f"cannot do {action or 'nothing'}: the actions are start and delete")
@@ -116,7 +117,7 @@ def parse(argv: "list[str]") -> "tuple[dict[str, Any], str]":
 # start
 
 
-def start(program: str, flags: "dict[str, Any]", isolation: str) -> int:
+def start(program: str, flags: "dict[str, Any]", isolation: str, errand_fd: int) -> int:
     asked = Asked(read_stdin())
     spec = read_spec()
     place = Address(
@@ -129,42 +130,23 @@ def start(program: str, flags: "dict[str, Any]", isolation: str) -> int:
     place.debug = flags["debug"] or asked.debug
     chosen = options.read(asked.options, isolation)
     listener = place.claim()
-    forked = False
     try:
         write_address(place)
         if listener is not None:
-            _be_found_first()
+            if errand_fd < 0:  # the zygote's score has risen already
+                _be_found_first()
             if chosen.shim_cgroup:
                 _enter_cgroup(chosen.shim_cgroup)
-            listener, forked = _fork(place, flags, listener)
         write(answer(place, asked))
     except BaseException:
-        if listener is not None and not forked:
+        if listener is not None:
             place.remove()
         raise
-    if listener is not None and not forked:
-        _stay(program, listener, place, flags["address"])
+    if listener is not None:
+        if errand_fd >= 0:
+            _name(flags["id"])
+        _stay(program, listener, place, flags["address"], errand_fd)
     return 0
-
-
-def _fork(
-    place: Address, flags: "dict[str, Any]", listener: "_socket.socket"
-) -> "tuple[_socket.socket | None, bool]":
-    """Let the zygote, if there is one, make the daemon; (the listener to use, whether it did)."""
-    from skerry.shims.task import zygote
-
-    log_fd = _open_log()
-    if log_fd < 0:
-        log_fd = posix.open("/dev/null", posix.O_WRONLY | posix.O_CLOEXEC)
-    try:
-        return listener, zygote.ask(place, flags["address"], listener, log_fd, flags["id"])
-    except Error:
-        # It may serve on this socket yet: away with it.
-        place.remove()
-        listener.close()
-        return place.claim(), False
-    finally:
-        posix.close(log_fd)
 
 
 class Asked:
@@ -251,7 +233,13 @@ def _enter_cgroup(path: str) -> None:
     open_cgroup(read_layout(), path, "").attach(posix.getpid())
 
 
-def _stay(program: str, listener: "_socket.socket", place: Address, grpc_address: str) -> None:
+def _stay(
+    program: str,
+    listener: "_socket.socket",
+    place: Address,
+    grpc_address: str,
+    errand_fd: int,
+) -> None:
     """Become the daemon: give the caller back what is his, then serve."""
     from skerry.log import Log
 
@@ -262,7 +250,7 @@ def _stay(program: str, listener: "_socket.socket", place: Address, grpc_address
     for fd in (0, 1, 2):
         posix.dup2(null, fd)
     posix.close(null)
-    if not _release():
+    if not _release(RELEASE_FD if errand_fd < 0 else errand_fd, 0):
         # Whoever asked has given up: nobody will ever call.
         place.remove()
         return
@@ -272,10 +260,11 @@ def _stay(program: str, listener: "_socket.socket", place: Address, grpc_address
         from skerry.shims.task import zygote
         from skerry.shims.task.daemon import Daemon, load_everything
 
-        load_everything()
-        # What is there now stays: no collection needs to look at it.
-        gc.collect()
-        gc.freeze()
+        if errand_fd < 0:
+            load_everything()
+            # What is there now stays: no collection needs to look at it.
+            gc.collect()
+            gc.freeze()
         more = [program, grpc_address, place.directory]
         Daemon(listener, place, log).run(first=lambda: zygote.begin(*more))
     except BaseException as error:
@@ -291,18 +280,28 @@ def _open_log() -> int:
         return -1
 
 
-def _release() -> bool:
+def _release(fd: int, code: int) -> bool:
     """Let the launcher end, and start with it. False: it is there no more."""
     try:
-        if posix.fstat(RELEASE_FD).st_mode & _S_IFMT != _S_IFIFO:
+        if posix.fstat(fd).st_mode & _S_IFMT not in (_S_IFIFO, _S_IFSOCK):
             return True
-        posix.write(RELEASE_FD, b"\0")
-        posix.close(RELEASE_FD)
+        posix.write(fd, bytes((code,)))
+        posix.close(fd)
     except BrokenPipeError:
         return False
     except OSError:
         return True
     return True
+
+
+def _name(id: str) -> None:
+    """What ps shows; the words of the command line are the zygote's."""
+    try:
+        fd = posix.open("/proc/self/comm", posix.O_WRONLY | posix.O_CLOEXEC)
+        posix.write(fd, f"shim:{id}".encode()[:15])
+        posix.close(fd)
+    except OSError:
+        return
 
 
 def _be_found_first() -> None:

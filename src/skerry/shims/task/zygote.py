@@ -1,17 +1,19 @@
-"""The zygote: a process that has loaded everything once, and forks the daemons of later pods.
+"""The zygote: a process that has loaded everything once, and does the errands of shims in forks of itself.
 
-Runs in: a process of its own, one for each containerd; `ask` in start; `begin` in a daemon that had to load for itself.
-Imports: _socket, _signal, gc, posix, select, sys; errors, jsonio, linux, paths, .address, .daemon.
-Source:  docs/decisions/0009-task-shim.md; fork(2), namespaces(7).
+Runs in: a process of its own, one for each containerd; `begin` in a daemon that had to load for itself.
+Imports: _socket, gc, posix, select, sys; errors, linux, paths, .address, .launch.
+Source:  launcher/errand.c, the other side; docs/decisions/0009-task-shim.md; fork(2), namespaces(7).
 Never:   serves a caller that differs from itself in what a container inherits, or that is of another build.
 
-An interpreter with our modules has five megabytes of its own; a fork shares all but one of them, and is there at once.
-Nothing depends on it: start goes its plain way when there is none, when it refuses, or when it does not answer, and a
-daemon does not notice its end. It ends itself when it has had no pods for a while.
+containerd runs `start` and `delete` of a shim once for each container, and an interpreter takes longer to start than
+they take. A fork is there at once, and shares all but one of the zygote's five megabytes, which counts for those that
+stay as daemons of pods. Nothing depends on the zygote: the launcher starts an interpreter where there is none, where it
+refuses, or where it does not answer, and no daemon notices its end. It ends itself when it has had no pods for a while.
 
-    start                                      zygote
-      what I am, the pod, listener, log   -->    forks
-                <-- its pid                      (or closes: refused)
+    launcher                                                 zygote
+      name, number of words, words, environment; fds -->       compares, forks
+                                       <-- TAKEN                  the child
+                                       <-- the exit code             (or closes: nothing was done)
 """
 
 import _socket
@@ -22,85 +24,71 @@ import sys
 
 from skerry import paths
 from skerry.errors import Error
-from skerry.jsonio import dumps, loads
 from skerry.linux import process
-from skerry.linux.fd import close_all, recv_with_fds, send_with_fds
+from skerry.linux.fd import close_all, recv_with_fds
+from skerry.shims.task import launch
 from skerry.shims.task.address import Address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
 
-ANSWER_S = 5.0
+TAKEN = b"\xff"
+ANSWER_S = 2.0  # the launcher's patience, errand.c
 IDLE_MS = 60_000
 # A pod's first daemon loads for itself; where one pod was, others follow, but the first is waited for now.
 BEGIN_S = 1.0
 PREFIX = "skerry-zygote-"
-_DIGITS = 16
-_REQUEST_LIMIT_BYTES = 1 << 17
-_NAMESPACES = ("mnt", "pid", "user", "net", "cgroup", "ipc", "uts")
-_LIMITS = 16  # numbers of resource limits, asm-generic/resource.h
+_REQUEST_LIMIT_BYTES = 1 << 16
+_FDS = 4  # standard input, output and error, the directory
+_NAMESPACES = ("mnt", "pid", "user", "net", "cgroup", "ipc", "uts", "time")
+# lines of /proc/PID/status
+_STATUS = (b"Uid:", b"Gid:", b"Groups:", b"NoNewPrivs:", b"Seccomp:", b"Cap")
 
 
 def place(grpc_address: str, directory: str) -> Address:
-    """Where the zygote of a containerd listens."""
-    address = Address(grpc_address, "", paths.install_root(), f"zygote {paths.VERSION}", directory)
-    head, _, name = address.path.rpartition("/")
-    address.path = f"{head}/{PREFIX}{name[:_DIGITS]}"
+    """Where the zygote of a containerd listens; errand.c comes to the same."""
+    address = Address(grpc_address, "", "", "zygote", directory)
+    sum = 0xCBF29CE484222325  # FNV-1a
+    for byte in f"{_script()}\0{grpc_address}\0".encode("utf-8", "surrogateescape"):
+        sum = (sum ^ byte) * 0x100000001B3 & (1 << 64) - 1
+    address.path = f"{address.directory}/{PREFIX}{sum:016x}"
     return address
 
 
-def nature() -> str:
-    """Whatever a container, or a daemon, would inherit; and what the code is."""
-    import resource
+def _script() -> str:
+    return f"{paths.install_root()}/skerry/launch.py"
 
-    parts = [str(resource.getrlimit(number)) for number in range(_LIMITS)]
-    parts += [posix.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES]
-    for file in ("/proc/self/cgroup", "/proc/self/oom_score_adj"):
-        fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
-        parts.append(posix.read(fd, 1 << 16).decode("utf-8", "replace"))
-        posix.close(fd)
-    script = posix.stat(f"{paths.install_root()}/skerry/launch.py")
-    parts.append(f"{script.st_dev} {script.st_ino} {script.st_mtime_ns} {sys.version}")
-    parts.append(f"{posix.getpriority(posix.PRIO_PROCESS, 0)} {sorted(posix.sched_getaffinity(0))}")
+
+def nature(pid: int, *, raised: int = 0) -> str:
+    """Whatever a container, or a daemon, would inherit of a process; `raised`: what its OOM score will rise by.
+
+    Errors  OSError when the process has gone.
+    """
+    parts = [posix.readlink(f"/proc/{pid}/ns/{name}") for name in _NAMESPACES]
+    parts.append(posix.readlink(f"/proc/{pid}/root"))
+    lines = _read(f"/proc/{pid}/status").splitlines()
+    found = [_read(f"/proc/{pid}/{name}") for name in ("limits", "cgroup")]
+    found += [line for line in lines if line.startswith(_STATUS)]
+    parts += [raw.decode("utf-8", "replace") for raw in found]
+    parts.append(str(min(int(_read(f"/proc/{pid}/oom_score_adj")) + raised, 1000)))
+    parts.append(str(posix.getpriority(posix.PRIO_PROCESS, pid)))
+    parts.append(str(sorted(posix.sched_getaffinity(pid))))
     return "\n".join(parts)
 
 
-# start
-
-
-def ask(pod: Address, grpc_address: str, listener: "_socket.socket", log_fd: int, id: str) -> bool:
-    """Have the pod's daemon forked; False where there is no zygote for us, and nothing was done.
-
-    Errors  Error where it may have been done and may not: the listener is worth nothing then.
-    """
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+def _read(path: str) -> bytes:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        sock.connect(place(grpc_address, pod.directory).path)
-    except OSError:
-        sock.close()
-        return False
-    request = {
-        "nature": nature(),
-        "pod": pod.facts,
-        "id": id,
-        "env": [_text(name) + "=" + _text(value) for name, value in posix.environ.items()],
-    }
-    try:
-        send_with_fds(sock, dumps(request), [listener.fileno(), log_fd])
-        poller = select.poll()
-        poller.register(sock.fileno(), select.POLLIN)
-        if not poller.poll(ANSWER_S * 1000):
-            raise Error(f"the zygote did not answer within {ANSWER_S:g} s")
-        return bool(sock.recv(64))
-    except OSError:
-        return False  # it closed the connection before it took the request
+        return posix.read(fd, 1 << 16)
     finally:
-        sock.close()
+        posix.close(fd)
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
+def build() -> "tuple[int, ...]":
+    """What changes when skerry is installed anew."""
+    found = posix.stat(_script())
+    return (found.st_dev, found.st_ino, found.st_mtime_ns)
 
 
 # a daemon of its own
@@ -110,9 +98,8 @@ def begin(program: str, grpc_address: str, directory: str) -> None:
     """Start a zygote, unless there is one."""
     if place(grpc_address, directory).answers(_socket.SOCK_SEQPACKET):
         return
-    script = f"{paths.install_root()}/skerry/launch.py"
     words = ["-address", grpc_address, "-socket", directory, "zygote"]
-    argv = [sys.executable, "-I", "-S", "-B", "-X", "utf8", script, program, *words]
+    argv = [sys.executable, "-I", "-S", "-B", "-X", "utf8", _script(), program, *words]
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     try:
         mapping = {0: null, 1: null, 2: null}
@@ -127,7 +114,7 @@ def begin(program: str, grpc_address: str, directory: str) -> None:
 def serve(grpc_address: str, directory: str) -> None:
     """Be the zygote, until nobody needs one."""
     from skerry.linux.libc import become_subreaper
-    from skerry.shims.task.daemon import Daemon, load_everything
+    from skerry.shims.task.daemon import load_everything
 
     posix.setsid()
     own = place(grpc_address, directory)
@@ -136,30 +123,40 @@ def serve(grpc_address: str, directory: str) -> None:
         return
     load_everything()
     become_subreaper(on=False)  # loaded, too
-    mine = nature()
     gc.collect()
     gc.freeze()
-    Zygote(own, listener, mine, Daemon, become_subreaper).run()
+    Zygote(own, listener, lambda: become_subreaper(on=True)).run()
+
+
+class Errand:
+    """What the launcher was asked: the words and environment of a program."""
+
+    __slots__ = ("environment", "name", "words")
+
+    def __init__(self, data: bytes) -> None:
+        """Errors  ValueError for what is no errand."""
+        name, count, *texts = data.split(b"\0")[:-1]
+        number = int(count)
+        if number > len(texts):
+            raise ValueError(f"{number} words, and {len(texts)} texts")
+        self.name = name.decode()
+        self.words = [text.decode("utf-8", "surrogateescape") for text in texts[:number]]
+        self.environment = [text.partition(b"=") for text in texts[number:]]
 
 
 class Zygote:
-    """Accepts, checks, forks."""
+    """Accepts, compares, forks."""
 
-    __slots__ = ("_become_subreaper", "_children", "_daemon", "_listener", "_nature", "_place")
+    __slots__ = ("_become_subreaper", "_build", "_children", "_listener", "_nature", "_place")
 
     def __init__(
-        self,
-        place: Address,
-        listener: "_socket.socket",
-        nature: str,
-        daemon: "Any",
-        become_subreaper: "Any",
+        self, place: Address, listener: "_socket.socket", become_subreaper: "Callable[[], None]"
     ) -> None:
         self._place = place
         self._listener = listener
-        self._nature = nature
-        self._daemon = daemon
         self._become_subreaper = become_subreaper
+        self._nature = nature(posix.getpid())
+        self._build = build()
         self._children: dict[int, int] = {}  # pidfd -> pid
 
     def run(self) -> None:
@@ -181,69 +178,54 @@ class Zygote:
         self._place.remove()
 
     def _accept(self) -> bool:
-        """False when this process is not what callers are any more."""
+        """False when this process is not what callers start any more."""
         fd, _ = self._listener._accept()  # type: ignore[attr-defined]
         sock = _socket.socket(fileno=fd)
         fds: list[int] = []
         try:
-            if not self._place.is_ours(sock):
-                return True
-            poller = select.poll()
-            poller.register(fd, select.POLLIN)
-            if not poller.poll(ANSWER_S * 1000):
-                return True
-            data, fds = recv_with_fds(sock, _REQUEST_LIMIT_BYTES)
-            if not data:
-                return True  # somebody asked whether we answer
-            request = loads(data)
-            if type(request) is not dict or request.get("nature") != self._nature:
+            if build() != self._build:
                 return False
-            pid = posix.fork()
-            if pid == 0:
-                self._be_daemon(sock, request, fds)
-            self._children[process.child_pidfd(pid)] = pid
-        except Error:
-            return True
+            errand = self._receive(sock, fds)
+            if errand is not None:
+                pid = posix.fork()
+                if pid == 0:
+                    self._run(errand, sock, fds)
+                self._children[process.child_pidfd(pid)] = pid
+        except (Error, OSError, ValueError):
+            return True  # whoever it was has gone, or is not the launcher
         finally:
             sock.close()
             close_all(fds)
         return True
 
-    def _be_daemon(
-        self, sock: "_socket.socket", request: "dict[str, Any]", fds: "list[int]"
-    ) -> None:
-        """In the child. Does not return."""
-        from skerry.log import Log
+    def _receive(self, sock: "_socket.socket", fds: "list[int]") -> Errand | None:
+        """The errand and its descriptors; None for a caller that must go another way."""
+        poller = select.poll()
+        poller.register(sock.fileno(), select.POLLIN)
+        if not self._place.is_ours(sock) or not poller.poll(ANSWER_S * 1000):
+            return None
+        data, found = recv_with_fds(sock, _REQUEST_LIMIT_BYTES)
+        fds.extend(found)
+        if not data or len(fds) != _FDS:
+            return None  # somebody asked whether we answer
+        # The shims' score is one above their caller's, and so is ours, which a shim has started.
+        same = nature(self._place.caller(sock), raised=1) == self._nature
+        return Errand(data) if same else None
 
-        code = 1
+    def _run(self, errand: Errand, sock: "_socket.socket", fds: "list[int]") -> None:
+        """In the child: be what the launcher would have started. Does not return."""
         try:
-            keep = (sock.fileno(), *fds)
-            mine = [self._listener.fileno(), *self._children]
-            close_all([fd for fd in mine if fd not in keep])
+            close_all([self._listener.fileno(), *self._children])
             posix.setsid()
-            self._become_subreaper(on=True)
-            _name(request["id"])
+            for number, fd in enumerate(fds[:3]):
+                posix.dup2(fd, number)
+            posix.fchdir(fds[3])
+            close_all(fds)
+            answer_fd = sock.detach()
+            self._become_subreaper()
             posix.environ.clear()
-            for entry in request["env"]:
-                name, _, value = entry.partition("=")
-                posix.environ[name.encode()] = value.encode()
-            listener = _socket.socket(fileno=fds[0])
-            levels = ("info", "warning", "error")
-            log = Log(fds[1], "text", ("debug", *levels) if request["pod"]["debug"] else levels)
-            pod = Address.from_facts(request["pod"])
-            sock.send(b"%d" % posix.getpid())
-            sock.close()
-            self._daemon(listener, pod, log).run()
-            code = 0
+            posix.environ.update({name: value for name, _, value in errand.environment})
+            posix.write(answer_fd, TAKEN)
+            launch.run(errand.name, errand.words, errand_fd=answer_fd)
         finally:
-            posix._exit(code)
-
-
-def _name(id: str) -> None:
-    """What ps shows; the words of the command line are the zygote's."""
-    try:
-        fd = posix.open("/proc/self/comm", posix.O_WRONLY | posix.O_CLOEXEC)
-        posix.write(fd, f"shim:{id}".encode()[:15])
-        posix.close(fd)
-    except OSError:
-        return
+            posix._exit(1)
