@@ -22,8 +22,8 @@ VERSIONS = 11 12 13 14 15 16 17 18 19
 WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$v/dist-packages)
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman test-containerd \
-	bench bench-containerd demo docs install uninstall wheel wheel-programs dist clean
+.PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman \
+	test-shim test-containerd bench bench-containerd demo docs install uninstall wheel wheel-programs dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -54,7 +54,7 @@ build/compiled: $(SOURCES) | setup
 check: build .venv/ready ## style, unit and golden tests (what a commit hook would call)
 	@$(PYTEST_RUN) tests/style tests/unit tests/golden
 
-test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, containerd
+test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, shim, containerd
 	@$(SETUP) test
 	@$(PYTEST_RUN) tests
 
@@ -75,6 +75,9 @@ test-oci: build .venv/ready ## the black-box suite; RUNTIME=/usr/sbin/runc runs 
 
 test-podman: build .venv/ready ## podman and conmon drive the runtime; RUNTIME= as above
 	@$(PYTEST_RUN) tests/podman
+
+test-shim: build .venv/ready ## the shim of containerd, driven by a stand-in for containerd (root)
+	@$(PYTEST_RUN) tests/shim
 
 test-containerd: build .venv/ready ## containerd drives the shims of runc and skerry; HANDLERS=runc for one of them
 	@$(SETUP) test

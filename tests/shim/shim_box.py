@@ -1,5 +1,6 @@
 """Bundles, calls and the question what is left, for the tests of the shim."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,7 +8,7 @@ import signal
 from pathlib import Path
 
 from support import host, leaks
-from support.containerd import V2, Client, Containerd
+from support.containerd import V2, Client, Containerd, RpcFailure
 from support.rootfs import copy_template
 from support.spec import fresh_spec
 
@@ -81,7 +82,8 @@ class Box:
         """Kill, wait, delete, and the order to end; what Wait said."""
         state = client.call("State", id=id)
         if state["status"] != 3:
-            client.call("Kill", id=id, signal=9, all=True)
+            with contextlib.suppress(RpcFailure):  # it may end by itself
+                client.call("Kill", id=id, signal=9, all=True)
         ended = client.call("Wait", id=id)
         client.call("Delete", id=id)
         client.call("Shutdown", id=id)

@@ -16,7 +16,7 @@ import posix
 
 from skerry import paths
 from skerry.errors import Error, NotFound, SpecError, UsageError, errno_text, one_line
-from skerry.jsonio import dumps, loads
+from skerry.jsonio import dumps
 from skerry.shims.task import messages, options, protobuf
 from skerry.shims.task.address import FILE, Address, group
 
@@ -43,8 +43,6 @@ _S_IFMT, _S_IFIFO, _S_IFCHR, _S_IFSOCK = 0o170000, 0o10000, 0o20000, 0o140000
 # the first containerd that starts shims with BootstrapParams, and so takes version 3 for an answer
 _BOOTSTRAP_SINCE = (2, 3)
 _DEBUG_LEVEL = -4
-_KILLED = 137
-_DELETE_S = 4  # containerd gives the delete action 5
 
 
 def run(program: str, argv: "list[str]", *, errand_fd: int = -1) -> None:
@@ -87,7 +85,10 @@ def main(program: str, argv: "list[str]", errand_fd: int = -1) -> int:
     if action == "start":
         return start(program, flags, isolation, errand_fd)
     if action == "delete":
-        return delete(flags, isolation)
+        from skerry.shims.task.removal import delete
+
+        write(delete(flags, isolation, _spec_or_none()))
+        return 0
     raise UsageError(f"cannot do {action or 'nothing'}: the actions are start and delete")
 
 
@@ -205,6 +206,13 @@ def read_spec() -> "dict[str, Any]":
     return spec
 
 
+def _spec_or_none() -> "dict[str, Any]":
+    try:
+        return read_spec()
+    except Error:
+        return {}
+
+
 def _exists(path: str) -> bool:
     try:
         posix.stat(path)
@@ -301,54 +309,6 @@ def _be_found_first() -> None:
         posix.close(fd)
     except OSError:
         return  # it stays as it was
-
-
-# delete
-
-
-def delete(flags: "dict[str, Any]", isolation: str) -> int:
-    """Also after a delete that succeeded, and after any crash: what is gone is no error."""
-    import time
-
-    from skerry import timeouts
-    from skerry.container import open_store
-    from skerry.log import Log
-    from skerry.shims.task import work
-    from skerry.shims.task.events import timestamp
-
-    timeouts.shorten(_DELETE_S)
-    id, namespace = flags["id"], flags["namespace"]
-    store = open_store(f"{_root()}/{namespace}")
-    facts = {"pid": 0, "exit_status": _KILLED, "exited_at": timestamp(time.time_ns())}
-    try:
-        pid = store.get(id, "pid")
-        facts["pid"] = pid["pid"] if type(pid) is dict else 0
-    except (Error, KeyError):
-        pass  # it may be gone, or never have got so far
-    work.delete(store, id, posix.getcwd(), Log(2, "text", ("warning",)), mounted=True)
-    Address(flags["address"], namespace, group(_spec_or_none(), id), isolation).remove()
-    write(protobuf.encode(messages.DELETED, facts))
-    return 0
-
-
-def _root() -> str:
-    """Where the containers of this bundle are on record."""
-    try:
-        fd = posix.open(options.FILE, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
-    except FileNotFoundError:
-        return options.DEFAULT_ROOT
-    try:
-        kept = loads(posix.read(fd, 1 << 16), what=options.FILE)
-    finally:
-        posix.close(fd)
-    return str(kept["root"]) if type(kept) is dict and kept.get("root") else options.DEFAULT_ROOT
-
-
-def _spec_or_none() -> "dict[str, Any]":
-    try:
-        return read_spec()
-    except Error:
-        return {}
 
 
 # reading and writing
