@@ -6,9 +6,12 @@
  * zygote (src/skerry/shims/task/zygote.py) looks at us and takes the errand, or closes the connection, and then nothing
  * was done and an interpreter is started.
  *
- *     name, number of words, words, environment; fds -->
+ *     name, number of words, words, environment -->
  *                             <-- TAKEN
+ *     fds -->
  *                             <-- the exit code
+ *
+ * The fds come second: in the queue of a zygote that hangs they would keep our output open, and containerd would wait.
  *
  * The name of its socket has the checksum of what must be the same for both, our files and containerd's address.
  * Nothing depends on the checksum: the zygote compares itself with us.
@@ -111,25 +114,28 @@ static long reach(const char *script, const char *address)
 	return -1;
 }
 
-static int send(long sock)
+static long send(long sock, const void *data, long size, struct rights *rights)
 {
-	struct iovec part = {errand, (uint64_t)used};
-	struct rights rights = {sizeof(rights), SOCKET, RIGHTS, {0, 1, 2, -1}};
-	struct message message = {.parts = &part,
-				  .count = 1,
-				  .control = &rights,
-				  .control_bytes = sizeof(rights)};
-	long sent, directory = call(__NR_openat, AT_FDCWD, (long)".",
-				    O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	struct iovec part = {(void *)data, (uint64_t)size};
+	struct message message = {
+		.parts = &part,
+		.count = 1,
+		.control = rights,
+		.control_bytes = rights ? sizeof(*rights) : 0,
+	};
+	long sent;
 
-	if (directory < 0)
-		return 0;
-	rights.fds[FDS - 1] = (int32_t)directory;
 	do
 		sent = call(__NR_sendmsg, sock, (long)&message, NOSIGNAL, 0);
 	while (sent == -EINTR);
-	call(__NR_close, directory, 0, 0, 0);
-	return sent == used;
+	return sent;
+}
+
+static void send_fds(long sock, long directory)
+{
+	struct rights rights = {sizeof(rights), SOCKET, RIGHTS, {0, 1, 2, (int32_t)directory}};
+
+	send(sock, "", 1, &rights);
 }
 
 /* The byte that comes next; -1 at the end. */
@@ -160,7 +166,7 @@ void send_on_errand(long argc, const char **argv, const char *name, const char *
 {
 	static const char core[] = "SCHED_CORE=";
 	const char **environment = argv + argc + 1;
-	long sock, code;
+	long sock, directory, code;
 
 	for (const char **each = environment; *each; each++) {
 		long i = 0;
@@ -170,7 +176,8 @@ void send_on_errand(long argc, const char **argv, const char *name, const char *
 		if (!core[i])
 			return; /* it needs a cookie of its own, which a fork would share */
 	}
-	sock = reach(script, value_of(argc, argv, "-address"));
+	directory = call(__NR_openat, AT_FDCWD, (long)".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	sock = directory < 0 ? -1 : reach(script, value_of(argc, argv, "-address"));
 	if (sock < 0)
 		return;
 	add(name);
@@ -179,11 +186,14 @@ void send_on_errand(long argc, const char **argv, const char *name, const char *
 		add(*each);
 	for (const char **each = environment; *each; each++)
 		add(*each);
-	if (used <= MESSAGE_LIMIT && send(sock) && answers(sock) && next(sock) == TAKEN) {
+	if (used <= MESSAGE_LIMIT && send(sock, errand, used, 0) == used && answers(sock) &&
+	    next(sock) == TAKEN) {
+		send_fds(sock, directory);
 		code = next(sock);
 		if (code < 0)
 			say("skerry: the process that took this over has died\n");
 		leave(code < 0 ? 1 : code);
 	}
 	call(__NR_close, sock, 0, 0, 0);
+	call(__NR_close, directory, 0, 0, 0);
 }

@@ -16,7 +16,15 @@ def plan(*mounts: dict) -> Listing:
 
 
 def test_overlay():
-    options = ["index=off", "workdir=/s/w", "upperdir=/s/u", "lowerdir=/s/1:/s/2", "nosuid", "noatime", "ro"]
+    options = [
+        "index=off",
+        "workdir=/s/w",
+        "upperdir=/s/u",
+        "lowerdir=/s/1:/s/2",
+        "nosuid",
+        "noatime",
+        "ro",
+    ]
     call = plan({"type": "overlay", "source": "overlay", "options": options}).find("mount")[0]
     source, target, kind, flags, data = call.args
     assert (source, target, kind) == ("overlay", "/b/rootfs", "overlay")
@@ -41,8 +49,17 @@ def test_target_below():
 
 def test_long_layers_are_shortened():
     layers = [f"/var/lib/containerd/snapshots/{n:06}/fs" for n in range(200)]
-    options = ["upperdir=/var/lib/containerd/snapshots/u/fs", "workdir=/var/lib/containerd/snapshots/u/work"]
-    listing = plan({"type": "overlay", "source": "overlay", "options": [*options, "lowerdir=" + ":".join(layers)]})
+    options = [
+        "upperdir=/var/lib/containerd/snapshots/u/fs",
+        "workdir=/var/lib/containerd/snapshots/u/work",
+    ]
+    listing = plan(
+        {
+            "type": "overlay",
+            "source": "overlay",
+            "options": [*options, "lowerdir=" + ":".join(layers)],
+        }
+    )
     assert listing.find("chdir")[0].args[0] == "/var/lib/containerd/snapshots/"
     data = listing.find("mount")[0].args[4]
     assert len(data) <= 4095 and "lowerdir=000000/fs:000001/fs" in data and "upperdir=u/fs" in data

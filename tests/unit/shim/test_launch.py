@@ -46,12 +46,17 @@ def test_standard_input_of_start():
 
 
 @pytest.mark.parametrize(
-    ("version", "v3"), [("v2.3.4", True), ("2.10.0-rc.1", True), ("v2.2.0", False), ("1.7.0", False), ("", False)]
+    ("version", "v3"),
+    [("v2.3.4", True), ("2.10.0-rc.1", True), ("v2.2.0", False), ("1.7.0", False), ("", False)],
 )
 def test_bootstrap_parameters(version, v3):
     runc = CLASSES["RuncOptions"](shim_cgroup="/shims")
     params = CLASSES["BootstrapParams"](
-        instance_id="x", namespace="k8s.io", containerd_version=version, log_level=-4, socket_dir="/s"
+        instance_id="x",
+        namespace="k8s.io",
+        containerd_version=version,
+        log_level=-4,
+        socket_dir="/s",
     )
     params.extensions.add().value.CopyFrom(
         CLASSES["Any"](type_url="types/containerd.runc.v1.Options", value=runc.SerializeToString())

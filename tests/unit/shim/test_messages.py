@@ -89,7 +89,9 @@ def sample(table, rng, depth=0):
             count = rng.randrange(4)
             inner = kind[0]
             message[name] = [
-                sample(inner, rng, depth + 1) if type(inner) is tuple else rng.choice(NUMBERS[inner])
+                sample(inner, rng, depth + 1)
+                if type(inner) is tuple
+                else rng.choice(NUMBERS[inner])
                 for _ in range(count)
             ]
         elif type(kind) is tuple:

@@ -132,7 +132,10 @@ def test_random_bytes():
     rng = random.Random(7)
     seeds = [
         encode(ODD, {"text": "abc", "numbers": [1, 2, 2**40], "inner": {"value": 4}, "ratio": 0.5}),
-        encode(ODD, {"words": ["x", "yz"], "inners": [{"values": [-1]}, {}], "raw": b"\0\1", "big": 2**63}),
+        encode(
+            ODD,
+            {"words": ["x", "yz"], "inners": [{"values": [-1]}, {}], "raw": b"\0\1", "big": 2**63},
+        ),
     ]
     taken = 0
     for _ in range(4000):

@@ -182,6 +182,7 @@ def load_everything() -> None:
     """What the first container would wait for otherwise."""
     import skerry.addition
     import skerry.creation
+    import skerry.deletion
     import skerry.native.cgroup.oom
     import skerry.native.cgroup.v1
     import skerry.native.cgroup.v2

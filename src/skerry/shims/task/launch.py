@@ -144,8 +144,6 @@ def start(program: str, flags: "dict[str, Any]", isolation: str, errand_fd: int)
             place.remove()
         raise
     if listener is not None:
-        if errand_fd >= 0:
-            _name(flags["id"])
         _stay(program, listener, place, flags["address"], errand_fd)
     return 0
 
@@ -300,16 +298,6 @@ def _release(fd: int, code: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def _name(id: str) -> None:
-    """What ps shows; the words of the command line are the zygote's."""
-    try:
-        fd = posix.open("/proc/self/comm", posix.O_WRONLY | posix.O_CLOEXEC)
-        posix.write(fd, f"shim:{id}".encode()[:15])
-        posix.close(fd)
-    except OSError:
-        return
 
 
 def _be_found_first() -> None:

@@ -11,9 +11,10 @@ stay as daemons of pods. Nothing depends on the zygote: the launcher starts an i
 refuses, or where it does not answer, and no daemon notices its end. It ends itself when it has had no pods for a while.
 
     launcher                                                 zygote
-      name, number of words, words, environment; fds -->       compares, forks
-                                       <-- TAKEN                  the child
-                                       <-- the exit code             (or closes: nothing was done)
+      name, number of words, words, environment -->            compares, forks
+                                      <-- TAKEN                   the child (or closes: nothing was done)
+      fds -->
+                                      <-- the exit code
 """
 
 import _socket
@@ -40,7 +41,6 @@ IDLE_MS = 60_000
 BEGIN_S = 1.0
 PREFIX = "skerry-zygote-"
 _REQUEST_LIMIT_BYTES = 1 << 16
-_FDS = 4  # standard input, output and error, the directory
 _NAMESPACES = ("mnt", "pid", "user", "net", "cgroup", "ipc", "uts", "time")
 # lines of /proc/PID/status
 _STATUS = (b"Uid:", b"Gid:", b"Groups:", b"NoNewPrivs:", b"Seccomp:", b"Cap")
@@ -49,11 +49,17 @@ _STATUS = (b"Uid:", b"Gid:", b"Groups:", b"NoNewPrivs:", b"Seccomp:", b"Cap")
 def place(grpc_address: str, directory: str) -> Address:
     """Where the zygote of a containerd listens; errand.c comes to the same."""
     address = Address(grpc_address, "", "", "zygote", directory)
-    sum = 0xCBF29CE484222325  # FNV-1a
-    for byte in f"{_script()}\0{grpc_address}\0".encode("utf-8", "surrogateescape"):
-        sum = (sum ^ byte) * 0x100000001B3 & (1 << 64) - 1
-    address.path = f"{address.directory}/{PREFIX}{sum:016x}"
+    both = f"{_script()}\0{grpc_address}\0".encode("utf-8", "surrogateescape")
+    address.path = f"{address.directory}/{PREFIX}{checksum(both):016x}"
     return address
+
+
+def checksum(data: bytes) -> int:
+    """FNV-1a, 64 bits."""
+    found = 0xCBF29CE484222325
+    for byte in data:
+        found = (found ^ byte) * 0x100000001B3 & (1 << 64) - 1
+    return found
 
 
 def _script() -> str:
@@ -143,6 +149,12 @@ class Errand:
         self.words = [text.decode("utf-8", "surrogateescape") for text in texts[:number]]
         self.environment = [text.partition(b"=") for text in texts[number:]]
 
+    @property
+    def id(self) -> str:
+        """The container's."""
+        rest = iter(self.words)
+        return next(rest, "") if "-id" in rest else ""
+
 
 class Zygote:
     """Accepts, compares, forks."""
@@ -181,51 +193,67 @@ class Zygote:
         """False when this process is not what callers start any more."""
         fd, _ = self._listener._accept()  # type: ignore[attr-defined]
         sock = _socket.socket(fileno=fd)
-        fds: list[int] = []
         try:
             if build() != self._build:
                 return False
-            errand = self._receive(sock, fds)
+            errand = self._receive(sock)
             if errand is not None:
                 pid = posix.fork()
                 if pid == 0:
-                    self._run(errand, sock, fds)
+                    self._run(errand, sock)
                 self._children[process.child_pidfd(pid)] = pid
         except (Error, OSError, ValueError):
             return True  # whoever it was has gone, or is not the launcher
         finally:
             sock.close()
-            close_all(fds)
         return True
 
-    def _receive(self, sock: "_socket.socket", fds: "list[int]") -> Errand | None:
-        """The errand and its descriptors; None for a caller that must go another way."""
-        poller = select.poll()
-        poller.register(sock.fileno(), select.POLLIN)
-        if not self._place.is_ours(sock) or not poller.poll(ANSWER_S * 1000):
+    def _receive(self, sock: "_socket.socket") -> Errand | None:
+        """None for a caller that must go another way."""
+        if not self._place.is_ours(sock) or not _readable(sock):
             return None
-        data, found = recv_with_fds(sock, _REQUEST_LIMIT_BYTES)
-        fds.extend(found)
-        if not data or len(fds) != _FDS:
+        data = sock.recv(_REQUEST_LIMIT_BYTES)
+        if not data:
             return None  # somebody asked whether we answer
         # The shims' score is one above their caller's, and so is ours, which a shim has started.
         same = nature(self._place.caller(sock), raised=1) == self._nature
         return Errand(data) if same else None
 
-    def _run(self, errand: Errand, sock: "_socket.socket", fds: "list[int]") -> None:
+    def _run(self, errand: Errand, sock: "_socket.socket") -> None:
         """In the child: be what the launcher would have started. Does not return."""
         try:
             close_all([self._listener.fileno(), *self._children])
             posix.setsid()
+            sock.send(TAKEN)
+            if not _readable(sock):
+                return
+            _, fds = recv_with_fds(sock, 1)
             for number, fd in enumerate(fds[:3]):
                 posix.dup2(fd, number)
             posix.fchdir(fds[3])
             close_all(fds)
             answer_fd = sock.detach()
             self._become_subreaper()
+            _name(errand.id)
             posix.environ.clear()
             posix.environ.update({name: value for name, _, value in errand.environment})
-            posix.write(answer_fd, TAKEN)
             launch.run(errand.name, errand.words, errand_fd=answer_fd)
         finally:
             posix._exit(1)
+
+
+def _readable(sock: "_socket.socket") -> bool:
+    """Whether something comes while the launcher still waits."""
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLIN)
+    return bool(poller.poll(ANSWER_S * 1000))
+
+
+def _name(id: str) -> None:
+    """What ps shows; the words of the command line are the zygote's."""
+    try:
+        fd = posix.open("/proc/self/comm", posix.O_WRONLY | posix.O_CLOEXEC)
+        posix.write(fd, f"shim:{id}".encode()[:15])
+        posix.close(fd)
+    except OSError:
+        return
