@@ -71,7 +71,7 @@ def create(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
         except Exception as error:
             # It is there, and nobody will know of it: away with it.
             cause = error
-            pod.run(task, remove, lambda result, error: fail(cause), apart=True)
+            pod.run(task, remove, lambda *_: fail(cause), apart=True)
             return
         pid = task.init.pid
         pod.publisher.publish("/tasks/create", {**_created(request), "pid": pid})
