@@ -68,9 +68,9 @@ def create(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
             return
         try:
             pod.made(task, store, *result)
-        except Exception as error:
+        except Exception as late:
             # It is there, and nobody will know of it: away with it.
-            cause = error
+            cause: BaseException = late
             pod.run(task, remove, lambda *_: fail(cause), apart=True)
             return
         pid = task.init.pid
