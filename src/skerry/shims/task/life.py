@@ -69,11 +69,16 @@ def create(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
         try:
             pod.made(task, store, *result)
         except Exception as late:
-            fail(late)
+            # It is there, and nobody will know of it: away with it.
+            cause: BaseException = late
+            pod.run(task, remove, lambda *_: fail(cause), apart=True)
             return
         pid = task.init.pid
         pod.publisher.publish("/tasks/create", {**_created(request), "pid": pid})
         call.reply(m.PID, {"pid": pid})
+
+    def remove() -> "Any":
+        return work.delete(store, id, task.bundle, pod.log, mounted=task.mounted)
 
     def fail(error: BaseException) -> None:
         pod.forget(task)

@@ -1,8 +1,8 @@
 """The messages of containerd's runtime v2 protocol, as tables for protobuf.py.
 
 Runs in: the task shim.   Imports: nothing.
-Source:  containerd api/runtime/task/v2 and v3 (equal but for the package's name), api/runtime/sandbox/v1,
-         api/events, api/services/ttrpc/events/v1, api/types, runtimeoptions/v1; containerd.runc.v1.Options; ttrpc;
+Source:  containerd api/runtime/task/v2 and v3 (equal but for the package's name), api/events,
+         api/services/ttrpc/events/v1, api/types, runtimeoptions/v1; containerd.runc.v1.Options; ttrpc;
          google.rpc.Status.
 Never:   has a default of its own: an absent field is proto3's.
 
@@ -87,38 +87,6 @@ WAITED = ((1, "exit_status", "uint32"), (2, "exited_at", TIMESTAMP))
 STATS = ((1, "stats", ANY),)
 CONNECTED = ((1, "shim_pid", "uint32"), (2, "task_pid", "uint32"), (3, "version", "string"))
 SHUTDOWN = ((1, "id", "string"), (2, "now", "bool"))
-
-# sandbox
-CREATE_SANDBOX = (
-    (1, "sandbox_id", "string"),
-    (2, "bundle_path", "string"),
-    (3, "rootfs", [MOUNT]),
-    (4, "options", ANY),
-    (5, "netns_path", "string"),
-    (6, "annotations", [KEY_VALUE]),
-)
-SANDBOX_ID = ((1, "sandbox_id", "string"),)
-SANDBOX_STARTED = ((1, "pid", "uint32"), (2, "created_at", TIMESTAMP))
-PLATFORM = (
-    (1, "platform", ((1, "os", "string"), (2, "architecture", "string"), (3, "variant", "string"))),
-)
-STOP_SANDBOX = ((1, "sandbox_id", "string"), (2, "timeout_secs", "uint32"))
-SANDBOX_STATUS_REQUEST = ((1, "sandbox_id", "string"), (2, "verbose", "bool"))
-SANDBOX_STATUS = (
-    (1, "sandbox_id", "string"),
-    (2, "pid", "uint32"),
-    (3, "state", "string"),
-    (4, "info", [KEY_VALUE]),
-    (5, "created_at", TIMESTAMP),
-    (6, "exited_at", TIMESTAMP),
-    (7, "extra", ANY),
-)
-METRIC = (
-    (1, "timestamp", TIMESTAMP),
-    (2, "id", "string"),
-    (3, "data", ANY),
-)
-SANDBOX_METRICS = ((1, "metrics", METRIC),)
 
 # the binary's standard input and output
 BOOTSTRAP = (

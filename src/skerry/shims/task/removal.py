@@ -1,6 +1,6 @@
 """The delete action: what is left of a container goes, whatever has become of its shim.
 
-Runs in: containerd-shim-skerry-v2 delete; the current directory is the bundle.   Imports: posix, time; container, .work.
+Runs in: containerd-shim-skerry-v2 delete, in the bundle as current directory.   Imports: posix, time; container, .work.
 Source:  containerd runtime/v2 README; engines "The binary", "Recovery".
 Never:   takes for an error what is gone: it runs after every end of a connection, a good one too.
 """

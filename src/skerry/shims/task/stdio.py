@@ -49,11 +49,6 @@ class Stdio:
         self.ready_fd = -1
         self.logger, self.logger_pidfd = 0, -1
 
-    @property
-    def kept(self) -> "list[int]":
-        """What must not be open in another process of ours."""
-        return [*self.fds, *self._kept, self._stdin_kept, self.ready_fd]
-
     def given(self) -> None:
         """The program has its own by now: an end of ours would keep it from its readers."""
         close_all([fd for fd in self.fds if fd >= 0])
@@ -119,7 +114,7 @@ class Stdio:
         # There is a reader, so this does not wait for one.
         self.fds.append(_open(path, _WRITE))
 
-    def open_logger(self, uri: str, id: str, namespace: str, *, terminal: bool) -> None:
+    def open_logger(self, uri: str, id: str, namespace: str) -> None:
         """Start the program that reads both outputs."""
         _, rest = split(uri)
         path, _, query = rest.partition("?")
@@ -156,7 +151,7 @@ def open_stdio(request: "dict[str, Any]", namespace: str, owner: "tuple[int, int
     try:
         stdio.open_input(request["stdin"])
         if out and split(out)[0] == "binary":
-            stdio.open_logger(out, request["id"], namespace, terminal=request["terminal"])
+            stdio.open_logger(out, request["id"], namespace)
         else:
             stdio.open_output(out)
             stdio.open_output(err, stdio.fds[1] if err and err == out else -1)
