@@ -13,7 +13,9 @@ PYTHON = $(or $(shell tools/find_python),$(error no Python 3.11 or newer: run to
 VENV = .venv/bin/python
 SOURCES := $(shell find src -name '*.py')
 # Programs that the tests start import the package too, so the path is in the environment.
-PYTEST_RUN = PYTHONPATH=$(CURDIR)/src PYTHONDONTWRITEBYTECODE=1 RUNTIME=$(abspath $(RUNTIME)) $(VENV) -B -m pytest $(PYTEST)
+# SKERRY_ROUNDS (see CONTRIBUTING.md) makes some tests long; the limit for one test is there to find those that hang.
+PYTEST_RUN = PYTHONPATH=$(CURDIR)/src PYTHONDONTWRITEBYTECODE=1 RUNTIME=$(abspath $(RUNTIME)) $(VENV) -B -m pytest \
+	$(if $(SKERRY_ROUNDS),-o faulthandler_timeout=7200) $(PYTEST)
 
 # Where a wheel puts the package, relative to the directory above bin/, whatever the interpreter's version is.
 VERSIONS = 11 12 13 14 15 16 17 18 19
