@@ -23,7 +23,7 @@ WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman \
-	bench demo docs install uninstall wheel wheel-programs dist clean
+	test-docker bench demo docs install uninstall wheel wheel-programs dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -53,7 +53,7 @@ build/compiled: $(SOURCES) | setup
 check: build .venv/ready ## style, unit and golden tests (what a commit hook would call)
 	@$(PYTEST_RUN) tests/style tests/unit tests/golden
 
-test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman
+test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, docker
 	@$(SETUP) test
 	@$(PYTEST_RUN) tests
 
@@ -74,6 +74,10 @@ test-oci: build .venv/ready ## the black-box suite; RUNTIME=/usr/sbin/runc runs 
 
 test-podman: build .venv/ready ## podman and conmon drive the runtime; RUNTIME= as above
 	@$(PYTEST_RUN) tests/podman
+
+test-docker: build .venv/ready ## dockerd and containerd's runc shim drive the runtime
+	@$(SETUP) test
+	@$(PYTEST_RUN) tests/docker
 
 # What is measured is the installed program, as users have it.
 bench: build ## interleaved with runc and crun; writes docs/benchmarks.md (ROUNDS=, CONTAINERS=)
