@@ -40,6 +40,8 @@
 enum {
 	HEAP_BYTES = 64 << 20, /* addresses, not memory: what is not used is not in the file */
 	ALIGNMENT = 16,
+	EIGHTH = 8,                 /* sizes of blocks to each power of two */
+	CLASSES = 512,
 	ARENA_ALIGNMENT = 16 << 10, /* the size of a pool of CPython's allocator */
 	OPTIONS = 5,		    /* of the launcher: -I -S -B -X utf8 */
 	SCRIPT = OPTIONS + 1,
@@ -55,8 +57,10 @@ static struct {
 	PyThreadState *thread;
 } kept __attribute__((section(".data")));
 
-/* The last thing in .bss, so that the data ends with what of it is used. */
+/* After everything else in .bss, so that the data ends with what of it is used. */
 static char heap[HEAP_BYTES] __attribute__((aligned(4096)));
+
+static void *given_back[CLASSES]; /* lists of blocks, while the snapshot is made */
 
 extern char __data_start[]; /* of the linker */
 extern char **environ;
@@ -91,20 +95,64 @@ static void *take(size_t alignment, size_t size)
 	return heap + at;
 }
 
+/*
+ * Blocks given back are used again, so that what is kept lies close together. There are eight sizes to each power of
+ * two, and `class` is the number of the smallest that is large enough.
+ */
+static unsigned size_class(size_t *size)
+{
+	unsigned power = 0;
+	size_t step;
+
+	*size = *size < ALIGNMENT ? ALIGNMENT : *size;
+	while (*size >> power > 2 * EIGHTH)
+		power++;
+	step = (size_t)1 << power;
+	*size = (*size + step - 1) & ~(step - 1);
+	return power * 2 * EIGHTH + (unsigned)(*size >> power);
+}
+
+static void *reuse(size_t size)
+{
+	void **block;
+	unsigned class = size_class(&size);
+
+	if (class >= CLASSES)
+		return take(ALIGNMENT, size);
+	block = given_back[class];
+	if (!block)
+		return take(ALIGNMENT, size);
+	given_back[class] = *block;
+	return block;
+}
+
+static void give_back(void *memory)
+{
+	size_t size = *size_of(memory);
+	unsigned class = size_class(&size);
+
+	if (class >= CLASSES || size != *size_of(memory))
+		return;
+	*(void **)memory = given_back[class];
+	given_back[class] = memory;
+}
+
 void *malloc(size_t size)
 {
-	return kept.woken ? __libc_malloc(size) : take(ALIGNMENT, size);
+	return kept.woken ? __libc_malloc(size) : reuse(size);
 }
 
 void *calloc(size_t count, size_t size)
 {
 	size_t total;
+	void *memory;
 
 	if (kept.woken)
 		return __libc_calloc(count, size);
 	if (__builtin_mul_overflow(count, size, &total))
 		return NULL;
-	return take(ALIGNMENT, total); /* never used before, so it is zero */
+	memory = reuse(total);
+	return memory ? memset(memory, 0, total) : NULL;
 }
 
 void *realloc(void *old, size_t size)
@@ -116,8 +164,10 @@ void *realloc(void *old, size_t size)
 	if (!in_heap(old))
 		return __libc_realloc(old, size);
 	fresh = malloc(size);
-	if (fresh)
+	if (fresh) {
 		memcpy(fresh, old, *size_of(old) < size ? *size_of(old) : size);
+		free(old);
+	}
 	return fresh;
 }
 
@@ -139,11 +189,14 @@ int posix_memalign(void **memory, size_t alignment, size_t size)
 	return *memory ? 0 : ENOMEM;
 }
 
-/* What was taken from the heap stays there. */
 void free(void *memory)
 {
-	if (memory && !in_heap(memory))
+	if (!memory)
+		return;
+	if (!in_heap(memory))
 		__libc_free(memory);
+	else if (!kept.woken)
+		give_back(memory);
 }
 
 static void *new_arena(void *context, size_t size)
