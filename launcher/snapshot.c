@@ -40,7 +40,7 @@
 enum {
 	HEAP_BYTES = 64 << 20, /* addresses, not memory: what is not used is not in the file */
 	ALIGNMENT = 16,
-	EIGHTH = 8,                 /* sizes of blocks to each power of two */
+	EIGHTH = 8, /* sizes of blocks to each power of two */
 	CLASSES = 512,
 	ARENA_ALIGNMENT = 16 << 10, /* the size of a pool of CPython's allocator */
 	OPTIONS = 5,		    /* of the launcher: -I -S -B -X utf8 */

@@ -1,6 +1,7 @@
 """Rules for `process`: of a spec, and of the document that exec is given.
 
-Runs in: create, run, exec (hot); pure but for one question about our own stack.   Imports: linux.abi linux.caps linux.rlimits.
+Runs in: create, run, exec (hot); pure but for one question about our own stack.
+Imports: linux.abi linux.caps linux.rlimits.
 Source:  runtime-spec config.md "Process"; execve(2), setgroups(2), prlimit(2); lifecycle 96.
 Never:   shows the value of an environment variable or an argument.
 """
