@@ -43,6 +43,7 @@ enum {
 	EIGHTH = 8, /* sizes of blocks to each power of two */
 	CLASSES = 512,
 	ARENA_ALIGNMENT = 16 << 10, /* the size of a pool of CPython's allocator */
+	LARGEST_SMALL = 512,	    /* larger blocks are none of that allocator's */
 	OPTIONS = 5,		    /* of the launcher: -I -S -B -X utf8 */
 	SCRIPT = OPTIONS + 1,
 };
@@ -210,6 +211,26 @@ static void *new_arena(void *context, size_t size)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
+/*
+ * Leave no room in the memory that is kept: a command would find it all over the place, and pay for each page that it
+ * puts something into. A class of blocks is full when the allocator turns to an arena that was not there before.
+ */
+static int fill_up(void)
+{
+	const char *before = heap + kept.used;
+
+	for (size_t size = ALIGNMENT; size <= LARGEST_SMALL; size += ALIGNMENT) {
+		const char *block;
+
+		do {
+			block = PyObject_Malloc(size);
+			if (!block)
+				return -1;
+		} while (block < before);
+	}
+	return 0;
+}
+
 static void free_arena(void *context, void *memory, size_t size)
 {
 	(void)context;
@@ -283,6 +304,8 @@ static int build(char **argv)
 	kept.script = strdup(argv[2]);
 	if (!kept.entry || !kept.environment || !kept.set_signal || !kept.ignore ||
 	    stat(argv[1], &kept.python_file))
+		return 1;
+	if (fill_up())
 		return 1;
 	kept.woken = 1;
 	if (write_all(argv[3], __data_start, heap + kept.used))

@@ -55,7 +55,9 @@ def load():
     sys.modules["posix"].close(fd)
     sys.path_importer_cache.clear()
     for name, module in sys.modules.items():
-        if hasattr(getattr(module, "__spec__", None), "loader") and "Extension" in repr(module.__spec__.loader):
+        if hasattr(getattr(module, "__spec__", None), "loader") and "Extension" in repr(
+            module.__spec__.loader
+        ):
             sys.exit(f"{name} is a shared library, a snapshot cannot hold it")
 
 
@@ -79,13 +81,18 @@ def warm():
         request = Request("x86_64", "warm", spec, spec["process"])
         request.bundle, request.rootfs_path = "/", "/rootfs"
         request.cgroup_version = 1
-        request.cgroup_mounts = [(name, f"/sys/fs/cgroup/{name}/warm", name) for name in ("cpu", "pids")]
+        request.cgroup_mounts = [
+            (name, f"/sys/fs/cgroup/{name}/warm", name) for name in ("cpu", "pids")
+        ]
         request.limits = {7: (1, 1)}
         encode(recipe.build(request))
         devices.v1_lines(devices.rules(spec["linux"]["resources"], ""), "a *:* rwm")
         for verb in (create, delete, kill, run, start, state):
-            options.parse(["--bundle", "x", "y"] if verb in (create, run) else ["y"], verb.VERB.options,
-                          words_end_options=False)
+            options.parse(
+                ["--bundle", "x", "y"] if verb in (create, run) else ["y"],
+                verb.VERB.options,
+                words_end_options=False,
+            )
 
 
 load()
