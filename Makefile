@@ -101,6 +101,7 @@ install: build ## PREFIX (/usr/local), DESTDIR
 	install -m 0755 skerry/skerry-init "$(LIB)/skerry/skerry-init" && \
 	$(PYTHON) -X no_debug_ranges $(CURDIR)/tools/make_archive "$(LIB)" "$(PREFIX)/lib/skerry" && \
 	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash $(if $(DESTDIR),-s "$(DESTDIR)") "$(LIB)" && \
+	$(PYTHON) $(CURDIR)/tools/make_snapshot "$(LIB)" "$(PREFIX)/lib/skerry" && \
 	install -m 0755 $(CURDIR)/build/install/skerry "$(DESTDIR)$(PREFIX)/bin/skerry"
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/skerry"
 
