@@ -8,6 +8,9 @@
  * Why a program and not a script: pip rewrites the first line of scripts and drops their options, and the kernel
  * would hand the script itself to a caller that lacks fd 0. docs/decisions/0002-launcher.md tells the rest.
  *
+ * Where the installation has a snapshot of a started interpreter (snapshot.c), that is executed in its place, with the
+ * same arguments.
+ *
  * Two lists are compiled in, each entry ended by a zero byte:
  *   ROOTS    directories that may hold the package, relative to the directory above the launcher's
  *   PYTHONS  interpreters; one without a slash is looked for beside the launcher
@@ -29,6 +32,7 @@ ENTRY_POINT;
 enum { READABLE = 4, EXECUTABLE = 1 };
 
 #define SCRIPT "/skerry/launch.py"
+#define SNAPSHOT "skerry.snapshot" /* beside it */
 #define SHIM "containerd-shim-"
 
 /* A shim's start lives on: it writes a byte here when its caller may go. */
@@ -247,7 +251,8 @@ static const char *last_part(const char *path)
 /* The stack as the kernel leaves it: argc, argv, NULL, environment, NULL. */
 __attribute__((noreturn, used)) void enter(long *stack)
 {
-	static char directory[PATH_LIMIT], script[PATH_LIMIT], python[PATH_LIMIT];
+	static char directory[PATH_LIMIT], script[PATH_LIMIT], python[PATH_LIMIT],
+		snapshot[PATH_LIMIT];
 	static const char *const options[] = {"-I", "-S", "-B", "-X", "utf8"};
 	enum { OPTIONS = sizeof(options) / sizeof(*options) };
 	long argc = stack[0];
@@ -271,6 +276,11 @@ __attribute__((noreturn, used)) void enter(long *stack)
 	for (long i = 1; i < argc; i++)
 		arguments[n++] = argv[i];
 	arguments[n] = 0;
+	/* Where there is a snapshot it takes the interpreter's place; one that does not fit starts it itself. */
+	join(directory, "", script, "");
+	parent(directory);
+	if (join(snapshot, directory, SNAPSHOT, ""))
+		call(__NR_execve, (long)snapshot, (long)arguments, (long)(argv + argc + 1), 0);
 	call(__NR_execve, (long)python, (long)arguments, (long)(argv + argc + 1), 0);
 	refuse("a Python interpreter that can be executed:", "", PYTHONS);
 }

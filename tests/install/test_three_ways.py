@@ -105,8 +105,8 @@ def probe(request, tmp_path, installed):
         (copy.package / "cli/main.py").write_text(PROBE)
         for cached in (copy.package / "cli").glob("__pycache__/main.*.pyc"):
             cached.unlink()  # unchecked: it would win over the new source
-        for archive in copy.package.glob("*.modules"):
-            archive.unlink()  # so would this
+        for made in (*copy.package.glob("*.modules"), *copy.package.glob("*.snapshot")):
+            made.unlink()  # so would these
         return copy
 
     return prepare
@@ -284,7 +284,9 @@ def test_installed_files_are_open_to_read_and_closed_to_write(tmp_path):
         os.umask(old)
     top = tmp_path / "prefix"
     modes = {p: stat.S_IMODE(p.stat().st_mode) for p in top.rglob("*")}
-    programs = {made.launcher, made.launcher.parent / SHIM, made.package / "skerry-init"}
+    programs = {
+        made.launcher, made.launcher.parent / SHIM, made.package / "skerry-init", made.package / "skerry.snapshot",
+    }  # fmt: skip
     wrong = {
         str(p): oct(m)
         for p, m in modes.items()
