@@ -143,7 +143,7 @@ def test_out_of_memory(box):
     client.call("Create", id=id, bundle=str(box.path(id)))
     client.call("Start", id=id)
     assert client.call("Wait", id=id)["exit_status"] == 137
-    assert box.events.topics() == ["create", "start", "oom", "exit"]  # told already, and first
+    assert box.events.topics()[:3] == ["create", "start", "oom"]  # told already, before the end is
     assert box.events.received[2][1] == {"container_id": id}
     box.end(client, id)
 
