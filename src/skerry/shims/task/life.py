@@ -221,7 +221,21 @@ def delete(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
     task.deleting = True
     store = pod.store(task.options)
 
-    def done(result: "Any", error: "BaseException | None") -> None:
+    def go() -> None:
+        pod.run(
+            task,
+            lambda: work.delete(store, task.id, task.bundle, pod.log, mounted=False),
+            released,
+            apart=task.may_linger,
+        )
+
+    def released(result: "Any", error: "BaseException | None") -> None:
+        if error is not None:
+            done(error)
+            return
+        pod.unmount(task, done)
+
+    def done(error: "BaseException | None") -> None:
         if error is not None:
             task.deleting = False
             pod.refuse(call, error)
@@ -231,14 +245,6 @@ def delete(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
         pod.publisher.publish("/tasks/delete", {"container_id": task.id, **facts})
         pod.forget(task)
         call.reply(m.DELETED, facts)
-
-    def go() -> None:
-        pod.run(
-            task,
-            lambda: work.delete(store, task.id, task.bundle, pod.log, mounted=task.mounted),
-            done,
-            apart=True,
-        )
 
     pod.drained(process, go)
     return None
