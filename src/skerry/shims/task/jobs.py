@@ -36,7 +36,7 @@ CHILDREN_LIMIT = 64
 AT_ONCE_S = 10
 _ANSWER_LIMIT_BYTES = 1 << 16
 _TERM, _KILL = 15, 9
-_STUBBORN_S = 5.0
+_STUBBORN_S = 15.0  # undoing may wait for the kernel as long as timeouts' KILL
 
 
 class Stopped(BaseException):
