@@ -121,6 +121,7 @@ def entry():
             sys.modules["_json"] = module
         except ImportError:
             pass  # as an import says in a moment
+    del sys.argv[1]  # the name it was called by, for launch.py to choose by
     sys.argv[0] = "skerry"
     _run()
 

@@ -333,6 +333,11 @@ class Container:
         self._pidfd = pidfd
         self.console_fd = console_fd
 
+    def take_pidfd(self) -> int:
+        """Take ownership of init's pidfd away from the object."""
+        pidfd, self._pidfd = self.pidfd, -1
+        return pidfd
+
     def hook_state(self, status: str) -> "dict[str, Any]":
         """The state that hooks on the host read."""
         state = {
@@ -365,10 +370,7 @@ class Container:
 
 
 def delete(store: Store, id: str, *, force: bool = False, log: "Log" = SILENT) -> None:
-    """Delete by id, also where the record is missing or damaged.
-
-    Errors  NotFound (none with `force`); as Container.delete.
-    """
+    """Delete by id, also where the record is missing or damaged; with `force` NotFound is no error."""
     from skerry.deletion import delete_id
 
     delete_id(Container, store, id, force=force, log=log)
