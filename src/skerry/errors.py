@@ -167,6 +167,22 @@ class EngineError(Error):
         self.operation = operation
 
 
+class VmError(EngineError):
+    def __init__(
+        self, message: str, *, phase: str = "", id: str = "", operation: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, id=id, operation=operation, hint=hint)
+        self.phase = phase
+
+
+class VmUnreachable(EngineError):
+    """`VM <id> cannot be contacted`."""
+
+
+class GuestError(EngineError):
+    pass
+
+
 class ReleaseError(Error):
     def __init__(self, causes: list[str]) -> None:
         super().__init__("failed to release one or more container resources: " + "; ".join(causes))

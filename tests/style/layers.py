@@ -26,6 +26,7 @@ LAYERS = (
         ("engine", "what an engine is, and the registry of engines"),
     ),
     (("native", "containers by namespaces and cgroups"),),
+    (("vm", "the host's half of containers in utility VMs"),),
     (
         ("container", "a container and its verbs"),
         ("creation", "from a bundle to a container that waits, or back to nothing"),
@@ -38,6 +39,7 @@ LAYERS = (
     (
         ("cli", "the command line, a file for each verb"),
         ("shims", "processes that hold what outlives a command"),
+        ("agent", "pid 1 of a utility VM"),
     ),
 )
 

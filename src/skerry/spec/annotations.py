@@ -18,7 +18,17 @@ LAYERS = "run.skerry.layers"
 _OURS = "run.skerry."
 # What names a path or another container: not for a pod's annotations, which are the tenant's.
 OPERATOR_ONLY = (LAYERS, NETWORK_FROM)
-_KNOWN = (ISOLATION, *OPERATOR_ONLY)
+# name -> setting of the VM, kind of its value (vm/settings.py)
+VM_SETTINGS = {
+    "run.skerry.vm.memory": ("memory_mib", "number"),
+    "run.skerry.vm.vcpus": ("vcpus", "number"),
+    "run.skerry.vm.template": ("template", "boolean"),
+    "run.skerry.vm.profile": ("profile", "profile"),
+    "run.skerry.vm.kernel": ("kernel", "path"),
+    "run.skerry.vm.initrd": ("initrd", "path"),
+    "run.skerry.vm.hypervisor": ("hypervisor", "path"),
+}
+_KNOWN = (ISOLATION, *OPERATOR_ONLY, *VM_SETTINGS)
 
 # type, id, and what the family calls a sandbox; the first family with a type decides
 _FAMILIES = (
@@ -80,12 +90,17 @@ def layer_paths(annotations: "dict[str, str]", bundle: str) -> "list[str]":
     return [below(bundle, path) for path in layers(annotations)]
 
 
+def is_tenant(annotations: "dict[str, str]") -> bool:
+    """Whether they come with a pod, and so from whoever wrote the pod (lifecycle 32)."""
+    return any(annotations.get(type_name) for type_name, _, _ in _FAMILIES)
+
+
 def check_ours(annotations: "dict[str, str]") -> None:
     """Refuse an annotation of ours that is unknown, or that a tenant may not give.
 
     Errors  SpecError at the annotation.
     """
-    tenant = any(annotations.get(type_name) for type_name, _, _ in _FAMILIES)
+    tenant = is_tenant(annotations)
     for name in annotations:
         if not name.startswith(_OURS):
             continue
