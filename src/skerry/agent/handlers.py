@@ -20,6 +20,7 @@ from skerry.errors import EngineError, Error, NoSuchKey, NotFound, StateError
 from skerry.linux.cgroupfs import read
 from skerry.paths import version
 from skerry.rpc.loop import Future
+from skerry.spec.annotations import without_placing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ def create(agent: "Agent", request: "Request") -> "Steps":
     id, spec = request["container"], request["spec"]
     if id in agent.members:
         raise EngineError(f"container {id} is already in the guest", id=id, operation="create")
+    # Where it goes was decided on the host; the rest is for the hooks to read.
+    more = without_placing(request.get("annotations") or {})
+    spec["annotations"] = {**more, **(spec.get("annotations") or {})}
     storages = request.get("storages") or []
     stdio = _open_stdio(agent, request["streams"], terminal=bool(request.get("terminal")))
     member = agent.members[id] = Member(agent.loop, id, agent.tell)

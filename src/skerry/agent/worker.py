@@ -109,6 +109,7 @@ def _be_worker(work: "Work", sock: "_socket.socket", keep: "Sequence[int]") -> N
 def _close_but(keep: "set[int]") -> None:
     start = 0
     for fd in sorted(keep):
-        posix.closerange(start, fd)
+        if fd > start:  # an empty range at 0 is all there are: the last one, -1, is taken as unsigned
+            posix.closerange(start, fd)
         start = fd + 1
     posix.closerange(start, _FD_LIMIT)
