@@ -12,8 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MICROVM, Q35 = "microvm", "q35"
-PROFILES = (MICROVM, Q35)
+SMALL, Q35 = "microvm", "q35"
+PROFILES = (SMALL, Q35)
 
 AGENT_PORT = "agent"
 SCSI, BRIDGE = "scsi0", "bridge0"
@@ -29,7 +29,7 @@ _KERNEL_WORDS = (
 
 def model(profile: str, name: str) -> str:
     """A virtio device as it is called on the bus of the profile."""
-    return f"{name}-device" if profile == MICROVM else f"{name}-pci"
+    return f"{name}-device" if profile == SMALL else f"{name}-pci"
 
 
 class Part:
@@ -51,7 +51,7 @@ class Board(Part):
 
     def arguments(self) -> "list[str]":
         kind = {
-            MICROVM: "microvm,x-option-roms=off,isa-serial=on",
+            SMALL: "microvm,x-option-roms=off,isa-serial=on",
             Q35: "q35,smbus=off,sata=off,usb=off,vmport=off",
         }[self.profile]
         return [
@@ -86,7 +86,7 @@ class Memory(Part):
 
 
 class Kernel(Part):
-    """khz: the rate of the time stamp counter, 0 to let the guest find out (which hangs most microvms under TCG)."""
+    """khz: the rate of the time stamp counter, 0 to let the guest find out (which hangs most small machines under TCG)."""
 
     __slots__ = ("initrd_fd", "kernel_fd", "khz", "words")
 

@@ -37,7 +37,7 @@ class Hardware:
         kernel: str,
         initrd: str,
         *,
-        profile: str = devices.MICROVM,
+        profile: str = devices.SMALL,
         memory_mib: int = 256,
         vcpus: int = 1,
         accelerator: str = accel.TCG,
@@ -49,7 +49,7 @@ class Hardware:
     ) -> None:
         if profile not in devices.PROFILES:
             raise VmError(f'cannot build a machine: unknown profile "{profile}"', phase="launch")
-        if shares and profile == devices.MICROVM:
+        if shares and profile == devices.SMALL:
             raise VmError("cannot build a machine: a microvm takes no shares", phase="launch")
         self.profile, self.memory_mib, self.vcpus = profile, memory_mib, vcpus
         self.accelerator, self.program, self.parameters = accelerator, program, list(parameters)
@@ -75,7 +75,7 @@ def decide(
     return Hardware(
         settings.kernel,
         settings.initrd,
-        profile=settings.profile or (devices.Q35 if shares else devices.MICROVM),
+        profile=settings.profile or (devices.Q35 if shares else devices.SMALL),
         memory_mib=settings.memory_mib,
         vcpus=settings.vcpus,
         accelerator=choice.name,
