@@ -25,6 +25,10 @@ BOOT = "@boot"  # the kernel's boot id, lifecycle 13
 SCRATCH = "@tmp"  # directories on their way into the store or out of it
 SECCOMP_CACHE = "@seccomp"  # compiled filters, by hash
 VMS = "@vm"  # a directory for each utility VM, by the UniqueID of its owner
+TEMPLATES = "@templates"  # saved machines, by key
+
+# In the run directory, for all roots
+SLOTS = "@slots"  # a locked file for each user id in use by a helper
 
 # In the directory of an id
 ID = "@id"  # the id as text; whatever lacks it is no container of ours
