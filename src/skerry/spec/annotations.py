@@ -92,7 +92,7 @@ def layer_paths(annotations: "dict[str, str]", bundle: str) -> "list[str]":
 
 def without_placing(annotations: "dict[str, str]") -> "dict[str, str]":
     """What is left without those that say where a container goes: they were obeyed already."""
-    placing = {name for names in _FAMILIES for name in names[:2]}
+    placing = {name for names in FAMILIES for name in names[:2]}
     return {
         name: value
         for name, value in annotations.items()
