@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from skerry.log import Log
     from skerry.native.engine import NativeEngine
-    from skerry.vm.engine import VmEngine
 
 _SIGKILL = 9
 # How long a process that got SIGKILL may take before something must be holding it back.
@@ -58,7 +57,8 @@ class Container:
         self.console_fd = -1
         self._pidfd = -1
         engine = engine_class(record.get("Isolation") or "process")
-        self.engine: NativeEngine | VmEngine = engine(store, id, log)
+        # Or another with the same methods (engine.py).
+        self.engine: NativeEngine = engine(store, id, log)
 
     @classmethod
     def create(

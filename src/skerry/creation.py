@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from skerry.container import Container
     from skerry.log import Log
     from skerry.native.create import Creation
-    from skerry.vm.shim import Built
     from skerry.state.store import Store
+    from skerry.vm.shim import Built
 
 _UNIQUE_BYTES = 16
 

@@ -37,7 +37,8 @@ VERB = Verb(
         ),
     ),
     words_end_options=True,
-    about="The pids are the host's, or for a container in a VM the guest's, and then there are no options. What follows the id goes to ps, whose output must have a PID "
+    about="The pids are the host's, or for a container in a VM the guest's, and then there are no "
+    "options. What follows the id goes to ps, whose output must have a PID "
     "column; "
     f"default: {' '.join(DEFAULT_OPTIONS)}.",
     example="skerry ps web -o pid,rss,args",

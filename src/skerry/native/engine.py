@@ -191,7 +191,8 @@ class NativeEngine:
     def processes(self) -> "list[int]":
         return self.cgroup().processes()
 
-    def process_table(self) -> None:
+    def process_table(self) -> "list[dict[str, str]] | None":
+        """None: the host's ps knows the pids."""
         return None
 
     def stats(self) -> "dict[str, Any]":

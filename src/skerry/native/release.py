@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    Table = dict[str, Callable[[dict[str, Any]], None]]
+
     from skerry.log import Log
     from skerry.state.store import Store
 
@@ -28,7 +30,7 @@ _ETIMEDOUT = 110
 _SLICE_S = 0.2
 
 
-def release_all(journal: Journal, table: "dict[str, Callable[[dict[str, Any]], None]] | None" = None) -> bool:
+def release_all(journal: Journal, table: "Table | None" = None) -> bool:
     """Release every item, last first; whether there was one. All of them can be read (`unreadable`).
 
     `table` is of another engine: its kinds of items, and ours.
@@ -178,4 +180,4 @@ def _read(store: "Store", id: str, key: str) -> "dict[str, Any]":
     return value if whole else {}  # type: ignore[return-value]
 
 
-ITEMS = {"process": _release_process, "cgroup": _release_cgroup, "holder": _release_process}
+ITEMS: "Table" = {"process": _release_process, "cgroup": _release_cgroup, "holder": _release_process}

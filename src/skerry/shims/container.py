@@ -14,7 +14,7 @@ import _socket
 import posix
 
 from skerry import timeouts
-from skerry.errors import Error, NotFound, RpcError, UsageError, VmUnreachable
+from skerry.errors import Error, RpcError, UsageError
 from skerry.jsonio import loads
 from skerry.linux import process
 from skerry.paths import run_root, vm_dir
@@ -28,7 +28,6 @@ from skerry.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from skerry.log import Log
@@ -194,11 +193,11 @@ class Shim:
     def run(self) -> int:
         """Until the process has ended and all its output is out; the code."""
         self.loop.run()
-        end = self.end or _UNKNOWN_END
-        if self._listener is not None:
-            # It ended before start (lifecycle 70): the exit key is not written, for nothing has run.
-            self._stop_listening()
+        end: dict[str, Any] = self.end or _UNKNOWN_END
+        self._stop_listening()
         self._write_end(end)
+        if not self._started and end["reason"] != _UNKNOWN_END["reason"]:
+            return 1  # nothing of the user's has run (lifecycle 70)
         return int(end["code"])
 
     def _on_frame(self, kind: int, stream: int, payload: bytes) -> None:

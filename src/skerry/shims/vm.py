@@ -12,8 +12,8 @@ from struct import unpack
 
 from skerry.errors import Error, RpcError, SpecError, UsageError
 from skerry.jsonio import dumps, loads
-from skerry.rpc.handoff import READY, Answer, error_bytes, read_data
 from skerry.paths import run_root
+from skerry.rpc.handoff import READY, Answer, error_bytes, read_data
 from skerry.rpc.loop import READ, WRITE, Loop
 from skerry.state.store import Store
 from skerry.vm.operations import OPERATIONS

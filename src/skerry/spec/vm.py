@@ -9,7 +9,17 @@ asks for VM isolation and nothing else.
 """
 
 from skerry.errors import SpecError
-from skerry.spec.fields import UINT32, UINT64, absolute_path, each, members, obj, one_of, record, texts
+from skerry.spec.fields import (
+    UINT32,
+    UINT64,
+    absolute_path,
+    each,
+    members,
+    obj,
+    one_of,
+    record,
+    texts,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

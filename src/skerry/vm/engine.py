@@ -6,14 +6,10 @@ Never:   talks to a guest, or writes keys.
 """
 
 import posix
-import select
-import time
 
 from skerry import paths, timeouts
 from skerry.errors import (
     DamagedKey,
-    EngineError,
-    Error,
     NoSuchKey,
     NotFound,
     RpcError,

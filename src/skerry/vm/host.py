@@ -14,7 +14,8 @@ from skerry.errors import Error
 from skerry.native.cgroup.group import Cgroup
 from skerry.native.cgroup.tree import open_cgroup, read_layout
 from skerry.paths import version
-from skerry.vm import hardware, image, machine as machines
+from skerry.vm import hardware, image
+from skerry.vm import machine as machines
 from skerry.vm.guest import Guest
 from skerry.vm.member import Member
 

@@ -33,7 +33,9 @@ class GuestProcess:
     on_left  called if the shim goes before the process has ended
     """
 
-    __slots__ = ("_closed", "_gone", "_guest", "end", "link", "name", "on_control", "on_left", "pid", "streams", "terminal")
+    __slots__ = (
+        "_closed", "_gone", "_guest", "end", "link", "name", "on_control", "on_left", "pid", "streams", "terminal",
+    )  # fmt: skip
 
     def __init__(self, guest: "Guest", name: str, *, terminal: bool, stdio: bool = True) -> None:
         self._guest = guest

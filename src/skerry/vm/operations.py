@@ -5,7 +5,6 @@ Source:  docs/vm.md "The vmshim's socket"; docs/lifecycle.md 78-82.
 Never:   takes facts of a container from its request: the store has them.
 """
 
-from skerry import timeouts
 from skerry.errors import EngineError, Error, NotFound, RpcError
 from skerry.jsonio import dumps
 from skerry.rpc.handoff import READY
@@ -110,8 +109,7 @@ def _attach(uvm: "Uvm", id: str, _value: object, client: "Any") -> "Steps":
     if init is None or init.link is not None:
         raise RpcError(f"container {id} cannot be attached to")
     _hand_over(uvm, init, client)
-    return None
-    yield
+    yield from ()
 
 
 def _hand_over(uvm: "Uvm", process: GuestProcess, client: "Any") -> None:
@@ -158,7 +156,7 @@ def _control(
     """What a shim says about its process, in the order that it says it."""
 
     def control(document: "dict[str, Any]") -> None:
-        where = {"container": member.id, "process": process.name}
+        where: dict[str, Any] = {"container": member.id, "process": process.name}
         if type(document.get("signal")) is int:
             uvm.ask("signal", **where, signal=document["signal"], all=False)
         elif type(document.get("resize")) is list and len(document["resize"]) == 2:
@@ -232,8 +230,7 @@ def _watch(uvm: "Uvm", id: str, _value: object, client: "Any") -> "Steps":
             client.write(dumps(event) + b"\n")
 
     member.watchers.append(tell)
-    return None
-    yield
+    yield from ()
 
 
 def _unmount(uvm: "Uvm", id: str, _value: object, _client: object) -> "Steps":
@@ -278,8 +275,8 @@ def _shutdown(uvm: "Uvm", id: str, _value: object, _client: object) -> "Steps":
 
 
 def _sync(_uvm: "Uvm", _id: str, _value: object, _client: object) -> "Steps":
+    yield from ()
     raise EngineError("Not implemented")
-    yield
 
 
 OPERATIONS = {

@@ -8,7 +8,7 @@ Never:   waits for a guest longer than a delete may take; uses a path that a gue
 import posix
 
 from skerry import paths
-from skerry.errors import Error, KernelError, NotFound, RpcError, VmUnreachable
+from skerry.errors import Error, KernelError, RpcError, VmUnreachable
 from skerry.linux import process
 from skerry.native import release as native
 from skerry.rpc.requests import Peer
@@ -133,7 +133,7 @@ def _unlink(path: str) -> None:
         raise KernelError("remove", path, error.errno or 0) from error
 
 
-ITEMS = {
+ITEMS: "native.Table" = {
     **native.ITEMS,
     "vmshim": _release_process,
     "qemu": _release_process,

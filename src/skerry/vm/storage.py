@@ -9,7 +9,7 @@ import binascii
 import posix
 
 from skerry import timeouts
-from skerry.errors import EngineError, KernelError
+from skerry.errors import EngineError, KernelError, RpcError
 from skerry.linux import process
 from skerry.linux.fd import read_all
 
@@ -49,8 +49,8 @@ def _scratch(uvm: "Uvm", member: "Member", wanted: "dict[str, Any]") -> "Steps":
 
 
 def _overlay(_uvm: "Uvm", _member: "Member", wanted: "dict[str, Any]") -> "Steps":
+    yield from ()
     return wanted
-    yield
 
 
 def _file(_uvm: "Uvm", _member: "Member", wanted: "dict[str, Any]") -> "Steps":
@@ -63,14 +63,16 @@ def _file(_uvm: "Uvm", _member: "Member", wanted: "dict[str, Any]") -> "Steps":
     except OSError as error:
         raise KernelError("read", wanted["source"], error.errno or 0) from error
     encoded = binascii.b2a_base64(content, newline=False).decode()
+    yield from ()
     return {"kind": "file", "mode": wanted["mode"], "content": encoded, "at": wanted["at"]}
-    yield
 
 
 def _disk(
     uvm: "Uvm", member: "Member", fd: int, wanted: "dict[str, Any]", *, fs: str, read_only: bool
 ) -> "dict[str, Any]":
     try:
+        if uvm.host.machine is None:
+            raise RpcError(f"VM {uvm.id} has ended")
         address = uvm.host.machine.attach_disk(fd, read_only=read_only)
     finally:
         posix.close(fd)

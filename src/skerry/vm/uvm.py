@@ -132,13 +132,14 @@ class Uvm:
             self.guest.close()
         for member in list(self.members.values()):
             member.lost(end)
-        self.loop.spawn(self._finish(), done=lambda _: self.loop.call_later(_FAREWELL_S, self.loop.stop))
+        self.loop.spawn(self._finish())
 
     def _finish(self) -> "Steps":
         try:
             yield from self.end()
         except Error as error:
             self.log.warning(str(error))
+        self.loop.call_later(_FAREWELL_S, self.loop.stop)
 
     def end(self, poweroff_s: float = 0) -> "Steps":
         """The machine's end, whatever it takes; then what the host had for it."""
@@ -217,8 +218,11 @@ class Uvm:
             if future.error is not None:
                 self.log.debug(str(future.error))
 
-        fields = {"container": member.id, "process": process_.name, "signal": _SIGKILL, "all": process_.name == INIT}
-        self.ask("signal", **fields).then(told)
+        name = process_.name
+        asked = self.ask(
+            "signal", container=member.id, process=name, signal=_SIGKILL, all=name == INIT
+        )
+        asked.then(told)
 
     def terminate(self, member: Member) -> "Steps":
         """Kill it, and wait for its end.
