@@ -124,7 +124,7 @@ def no_pivot() -> Request:
     """--no-pivot, with a root that mounts of the container shall leave"""
     spec = small_spec()
     spec["linux"]["rootfsPropagation"] = "rshared"
-    return request(spec, no_pivot=True, full_mounts=["/sys", "/proc"], parent_mount="/", new_keyring=False)
+    return request(spec, no_pivot=True, full_mounts=["/sys", "/proc"], new_keyring=False)
 
 
 def layers() -> Request:

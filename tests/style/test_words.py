@@ -7,7 +7,7 @@ from sources import TOP, modules
 # what is not said -> what is
 WORDS = {
     r"\bguest VMs?\b": "utility VM",
-    r"\bmicro-?VMs?\b": "utility VM",
+    r"\bmicro-?VMs?\b(?<!(?-i:microvm))": "utility VM",  # QEMU's machine type is written microvm
     r"\bimage dir(ectory)?\b": "bundle",
     r"\bstate files?\b": "key",
     r"\bnotify socket of start\b": "gate",
