@@ -17,6 +17,7 @@ from skerry.errors import UsageError
 VERSION = "0.1.0"
 
 RUN = "/run/skerry"
+IMAGES = "/var/cache/skerry/images"  # guest images of vm isolation
 DEFAULT_ROOT = "default"
 
 # In a root
@@ -104,6 +105,20 @@ def _run_directory() -> str:
     if not base.startswith("/"):
         raise UsageError("cannot find the state directory: XDG_RUNTIME_DIR is not an absolute path")
     return f"{absolute(base)}/skerry"
+
+
+def image_cache() -> str:
+    """Where guest images lie.
+
+    Errors  UsageError for an ordinary user without a home.
+    """
+    if posix.geteuid() == 0:
+        return IMAGES
+    for variable, below_it in ((b"XDG_CACHE_HOME", ""), (b"HOME", "/.cache")):
+        base = posix.environ.get(variable, b"").decode("utf-8", "surrogateescape")
+        if base.startswith("/"):
+            return f"{absolute(base)}{below_it}/skerry/images"
+    raise UsageError("cannot find the image cache: neither XDG_CACHE_HOME nor HOME is an absolute path")
 
 
 def state_dir(root: str, id: str) -> str:

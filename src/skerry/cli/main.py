@@ -40,6 +40,7 @@ VERBS = {
     "resize-tty": "resize_tty",
     "create-scratch": "create_scratch",
     "prepare-disk": "prepare_disk",
+    "image": "image",
 }
 HELP_VERBS = ("help", "h")
 # linux/wait.h: children that were made without SIGCHLD, and no others

@@ -90,6 +90,16 @@ def layer_paths(annotations: "dict[str, str]", bundle: str) -> "list[str]":
     return [below(bundle, path) for path in layers(annotations)]
 
 
+def without_placing(annotations: "dict[str, str]") -> "dict[str, str]":
+    """What is left without those that say where a container goes: they were obeyed already."""
+    placing = {name for names in _FAMILIES for name in names[:2]}
+    return {
+        name: value
+        for name, value in annotations.items()
+        if name not in placing and not name.startswith(_OURS)
+    }
+
+
 def is_tenant(annotations: "dict[str, str]") -> bool:
     """Whether they come with a pod, and so from whoever wrote the pod (lifecycle 32)."""
     return any(annotations.get(type_name) for type_name, _, _ in _FAMILIES)
