@@ -10,8 +10,8 @@ import sys
 
 def main(source: str, fd: int) -> None:
     sys.path.insert(0, source)
-    from skerry.agent import main as agent
     from skerry.agent import machine
+    from skerry.agent import main as agent
     from skerry.linux import libc
 
     class Sandboxed(machine.Machine):

@@ -4,8 +4,8 @@ Runs in: the guest.   Imports: binascii; agent, container, errors, rpc.
 Source:  docs/vm.md "The link".
 Never:   blocks: what may wait is done by a worker.
 
-Requests for different containers run at the same time, those for one in turn. `signal`, `resize` and the questions do not
-wait for their turn: a hook that hangs in `start` must not keep the signal back that ends it.
+Requests for different containers run at the same time, those for one in turn. `signal`, `resize` and the questions do
+not wait for their turn: a hook that hangs in `start` must not keep the signal back that ends it.
 """
 
 import binascii
@@ -195,9 +195,7 @@ def resume(agent: "Agent", request: "Request") -> "Steps":
 
 def update(agent: "Agent", request: "Request") -> "Steps":
     resources, pointer = request["resources"], request.get("pointer") or ""
-    yield from _verb(
-        agent, request, lambda container: container.update(resources, pointer=pointer)
-    )
+    yield from _verb(agent, request, lambda container: container.update(resources, pointer=pointer))
 
 
 def stop(agent: "Agent", request: "Request") -> "Steps":

@@ -145,7 +145,9 @@ def bring_up(name: str) -> None:
     """Errors  KernelError."""
     sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        request = fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, struct.pack("16sH14x", name.encode(), 0))
+        request = fcntl.ioctl(
+            sock.fileno(), _SIOCGIFFLAGS, struct.pack("16sH14x", name.encode(), 0)
+        )
         flags = struct.unpack_from("H", request, 16)[0]
         fcntl.ioctl(
             sock.fileno(), _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), flags | _IFF_UP)

@@ -9,6 +9,7 @@ Never:   serves anything before it was seeded; blocks; enters a namespace of a c
 
 import gc
 import posix
+import sys
 
 from skerry.agent import handlers, machine
 from skerry.agent.children import Children
@@ -30,13 +31,10 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 _CONTROL_LIMIT_BYTES = 4 * 1024 * 1024
-# What the core imports late, and every container needs: a template has it loaded.
-_PRELOADED = (
-    "ctypes", "hashlib", "skerry.addition", "skerry.creation", "skerry.deletion", "skerry.hooks",
-    "skerry.native.create", "skerry.native.devices", "skerry.native.exec", "skerry.native.failure",
-    "skerry.native.holder", "skerry.native.layers", "skerry.native.seccomp", "skerry.pod",
-    "skerry.spec.validate", "skerry.state.journal",
-)  # fmt: skip
+# What the core may import late, and has in a template: all of these packages, some modules, some of the library.
+_PACKAGES = ("linux", "native", "native.cgroup", "plan", "spec", "state")
+_MODULES = ("addition", "container", "creation", "deletion", "hooks", "pod")
+_LIBRARY = ("ctypes", "hashlib", "resource")
 
 
 class Agent:
@@ -45,7 +43,17 @@ class Agent:
     inputs, outputs   stream number -> stream
     """
 
-    __slots__ = ("_link", "_seeded", "children", "inputs", "loop", "machine", "members", "outputs", "store")
+    __slots__ = (
+        "_link",
+        "_seeded",
+        "children",
+        "inputs",
+        "loop",
+        "machine",
+        "members",
+        "outputs",
+        "store",
+    )
 
     def __init__(self, fd: int, machine_: machine.Machine) -> None:
         """Takes ownership of the fd."""
@@ -58,7 +66,11 @@ class Agent:
         self.outputs: dict[int, Output] = {}
         self._seeded = False
         self._link = Link(
-            self.loop, fd, on_frame=self._frame, on_end=self._end, control_limit=_CONTROL_LIMIT_BYTES
+            self.loop,
+            fd,
+            on_frame=self._frame,
+            on_end=self._end,
+            control_limit=_CONTROL_LIMIT_BYTES,
         )
 
     @property
@@ -133,11 +145,18 @@ def _fail(error: Error, done: "Callable[[Future], None]") -> None:
 
 def preload() -> None:
     """Import what requests will need, and keep the collector away from it: workers share these pages."""
-    for name in _PRELOADED:
+    for name in _LIBRARY:
         __import__(name)
+    for name in _MODULES:
+        __import__(f"skerry.{name}")
+    for package in _PACKAGES:
+        __import__(f"skerry.{package}")
+        for file in posix.listdir(sys.modules[f"skerry.{package}"].__path__[0]):
+            name, dot, suffix = file.partition(".")
+            if suffix in ("py", "pyc") and name != "__init__":
+                __import__(f"skerry.{package}.{name}")
     gc.collect()
     gc.freeze()
-    gc.disable()
 
 
 def boot() -> None:

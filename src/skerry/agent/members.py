@@ -66,12 +66,12 @@ class Stdio:
         """The process has its ends: relay."""
         close_all(self.keep)
         self.console_fd = console_fd
+        relays: list[streams.Input | streams.Output] = [*self.outputs]
+        if self.input is not None:
+            relays.insert(0, self.input)
         if console_fd >= 0:
             # A master for each direction: one watcher has one fd.
-            self._ours = [
-                posix.dup(console_fd) for _ in (*([self.input] if self.input else []), *self.outputs)
-            ]
-        relays = [*([self.input] if self.input else []), *self.outputs]
+            self._ours = [posix.dup(console_fd) for _ in relays]
         ours, self._ours = self._ours, []
         for relay, fd in zip(relays, ours, strict=True):
             relay.begin(fd)
@@ -137,7 +137,11 @@ class Member:
 
     def follow(self, running: Running, end: Future) -> None:
         """Tell of its exit when it ends."""
-        end.then(lambda future: self._loop.spawn(self._ended(running, *future.value), _defect))
+
+        def ended(future: Future) -> None:
+            self._loop.spawn(self._ended(running, *future.value), _defect)
+
+        end.then(ended)
 
     def close(self) -> None:
         """Nothing more is told of it."""

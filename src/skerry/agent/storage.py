@@ -191,9 +191,7 @@ class Storages:
         """The fd again, if it is of our own file system: not what lies in a mount."""
         if posix.fstat(fd).st_dev != self._device:
             posix.close(fd)
-            raise EngineError(
-                f"cannot make {at}: it is inside another storage", id=self._container
-            )
+            raise EngineError(f"cannot make {at}: it is inside another storage", id=self._container)
         return fd
 
     def _open(self, at: str) -> int:

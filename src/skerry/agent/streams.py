@@ -4,8 +4,8 @@ Runs in: the guest.   Imports: fcntl, posix, struct; rpc.
 Source:  docs/vm.md "The link"; docs/lifecycle.md 73; pipe(7), pty(7).
 Never:   holds more of an input than its window, or reads an output that the host has no room for.
 
-An output ends with its last writer, with `stop` (the host wants no more), or, once its container has ended, with what was
-in the pipe by then: a process of another container may hold the pipe and write for ever.
+An output ends with its last writer, with `stop` (the host wants no more), or, once its container has ended, with what
+was in the pipe by then: a process of another container may hold the pipe and write for ever.
 """
 
 import errno

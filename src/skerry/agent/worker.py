@@ -13,6 +13,7 @@ agent nor a worker ever enters a namespace: skerry-init does.
 
 import _signal  # type: ignore[import-not-found]
 import _socket
+import gc
 import posix
 
 from skerry.errors import EngineError
@@ -92,6 +93,7 @@ class Worker:
 def _be_worker(work: "Work", sock: "_socket.socket", keep: "Sequence[int]") -> None:
     """Do the work, tell, and end. Does not return."""
     try:
+        gc.disable()  # it would touch, and so copy, what is shared with the agent
         _signal.set_wakeup_fd(-1)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         # Ends of other containers' pipes among them: kept open here, they would never see an end of file.
@@ -109,7 +111,9 @@ def _be_worker(work: "Work", sock: "_socket.socket", keep: "Sequence[int]") -> N
 def _close_but(keep: "set[int]") -> None:
     start = 0
     for fd in sorted(keep):
-        if fd > start:  # an empty range at 0 is all there are: the last one, -1, is taken as unsigned
+        if (
+            fd > start
+        ):  # an empty range at 0 is all there are: the last one, -1, is taken as unsigned
             posix.closerange(start, fd)
         start = fd + 1
     posix.closerange(start, _FD_LIMIT)

@@ -40,6 +40,7 @@ VERBS = {
     "resize-tty": "resize_tty",
     "create-scratch": "create_scratch",
     "prepare-disk": "prepare_disk",
+    "image": "image",
 }
 # Hidden: what skerry starts by itself, a face of its own. Its data comes on stdin (rpc/handoff.py).
 HELPERS = {"vmshim": "skerry.shims.vm", "shim": "skerry.shims.container"}

@@ -161,12 +161,16 @@ class Netlink:
         if to == "default":
             to = "::/0" if ":" in via else "0.0.0.0/0"
         family, raw, bits = prefix(to)
-        number = SCOPES[scope] if scope else (0 if via or family == _socket.AF_INET6 else SCOPES["link"])
+        number = (
+            SCOPES[scope] if scope else (0 if via or family == _socket.AF_INET6 else SCOPES["link"])
+        )
         flags = _ON_LINK if on_link else 0
         # What does not fit the field is in the attribute; the field has no meaning then.
         short_table = table if table < 256 else 0
         body = ROUTE.pack(family, bits, 0, 0, short_table, _STATIC, number, _UNICAST, flags)
-        body += attribute(RTA_OIF, struct.pack("=I", index)) + attribute(RTA_TABLE, struct.pack("=I", table))
+        body += attribute(RTA_OIF, struct.pack("=I", index)) + attribute(
+            RTA_TABLE, struct.pack("=I", table)
+        )
         if bits:
             body += attribute(RTA_DST, raw)
         for kind, text in ((RTA_GATEWAY, via), (RTA_PREFSRC, source)):

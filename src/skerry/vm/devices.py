@@ -86,7 +86,7 @@ class Memory(Part):
 
 
 class Kernel(Part):
-    """khz: the rate of the time stamp counter, 0 to let the guest find out (which hangs most small machines under TCG)."""
+    """khz: the rate of the time stamp counter; 0 lets the guest find out, which hangs most small machines under TCG."""
 
     __slots__ = ("initrd_fd", "kernel_fd", "khz", "words")
 

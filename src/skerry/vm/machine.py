@@ -30,11 +30,9 @@ if TYPE_CHECKING:
     from skerry.vm.hardware import Hardware
 
 _MIB = 1 << 20
-# The fds of QEMU, in order from 3. Interfaces follow.
-_FDS = (
-    "memory of the guest", "kernel", "initramfs", "monitor", "console", "link to the agent", "lock of the user id",
-)  # fmt: skip
-_MEMORY, _KERNEL, _INITRD, _MONITOR, _CONSOLE, _LINK, _, _TAPS = range(3, 4 + len(_FDS))
+# The fds of QEMU, from 3 up; then a tap for each interface, then kernel and initramfs, which a clone has in its memory.
+_FDS = ("memory of the guest", "monitor", "console", "link to the agent", "lock of the user id")
+_MEMORY, _MONITOR, _CONSOLE, _LINK, _, _TAPS = range(3, 4 + len(_FDS))
 _QUIT_S = 2
 
 
@@ -45,21 +43,23 @@ def command_line(hardware: "Hardware", *, shared: bool, incoming: bool) -> "list
         devices.Board(profile),
         devices.Processor(hardware.accelerator, hardware.vcpus),
         devices.Memory(_MEMORY, hardware.memory_mib, shared=shared),
-        devices.Kernel(_KERNEL, _INITRD, khz=hardware.khz, words=hardware.words),
         devices.Sandbox(),
         devices.Monitor(_MONITOR),
         devices.Console(_CONSOLE),
         devices.Link(_LINK, profile),
         devices.Scsi(profile),
-        *(
-            devices.Interface(n, _TAPS + n, mac, profile)
-            for n, mac in enumerate(hardware.macs)
-        ),
-    ]  # fmt: skip
+    ]
+    parts += [
+        devices.Interface(number, _TAPS + number, mac, profile)
+        for number, mac in enumerate(hardware.macs)
+    ]
     if profile == devices.Q35:
         parts.append(devices.Bridge())
     if incoming:
         parts.append(devices.Incoming())
+    else:
+        kernel = _TAPS + len(hardware.macs)
+        parts.append(devices.Kernel(kernel, kernel + 1, khz=hardware.khz, words=hardware.words))
     words = [word for part in parts for word in part.arguments()]
     return [hardware.program, *words, *hardware.parameters]
 
@@ -115,33 +115,24 @@ class Machine:
                 QEMU can do anything.
         Errors  VmError with what QEMU said, InitError, KernelError; nothing is left then.
         """
-        hardware = self.hardware
-        if len(taps) != len(hardware.macs):
+        if len(taps) != len(self.hardware.macs):
             raise VmError("cannot start QEMU: a tap for each interface is needed", phase="launch")
-        theirs: list[int] = []
+        theirs: list[int] = []  # closed here when QEMU has its own
         try:
-            kernel_fd, initrd_fd = boot_files.open_both(hardware.kernel, hardware.initrd)
-            theirs += [kernel_fd, initrd_fd]
-            monitor = _pair(theirs)
-            console = _pair(theirs)
-            link = _pair(theirs)
-            said, said_fd = posix.pipe2(posix.O_CLOEXEC)
-            theirs.append(said_fd)
-            self.qmp = Qmp(monitor, limit_s=timeouts.seconds("DEVICE"))
-            self.console = Console(self._loop, console.detach(), log_fd=console_log_fd)
-            self.said = Console(self._loop, said)
-            self.link_fd = link.detach()
+            sockets = self._connect(theirs, console_log_fd)
             self._slot = confine.take_slot(uid_base)
-            kernel_fd, initrd_fd, monitor_fd, console_fd, link_fd, _ = theirs
-            fds = [memory_fd, kernel_fd, initrd_fd, monitor_fd, console_fd, link_fd]
-            lock_fd = self._slot.fd if self._slot.fd >= 0 else said_fd
-            named = list(zip([*fds, lock_fd], _FDS, strict=True))
-            named += [(fd, f"tap {number}") for number, fd in enumerate(taps)]
+            lock_fd = self._slot.fd if self._slot.fd >= 0 else sockets[-1]
+            fds = list(zip([memory_fd, *sockets[:-1], lock_fd], _FDS, strict=True))
+            fds += [(fd, f"tap {number}") for number, fd in enumerate(taps)]
+            if not incoming:
+                files = boot_files.open_both(self.hardware.kernel, self.hardware.initrd)
+                theirs += files
+                fds += zip(files, ("kernel", "initramfs"), strict=True)
             running = confine.start(
-                command_line(hardware, shared=shared, incoming=incoming),
-                named,
+                command_line(self.hardware, shared=shared, incoming=incoming),
+                fds,
                 self._confinement(cgroup),
-                said_fd=said_fd,
+                said_fd=sockets[-1],
                 on_process=on_process,
             )
         except BaseException:
@@ -151,6 +142,17 @@ class Machine:
             close_all(theirs)
         self._runs(running)
         yield from self._greet()
+
+    def _connect(self, theirs: "list[int]", console_log_fd: int) -> "list[int]":
+        """Result: QEMU's ends of monitor, console and link, and of what it says on its standard output."""
+        monitor, console, link = (_pair(theirs) for _ in range(3))
+        said, said_fd = posix.pipe2(posix.O_CLOEXEC)
+        theirs.append(said_fd)
+        self.qmp = Qmp(monitor, limit_s=timeouts.seconds("DEVICE"))
+        self.console = Console(self._loop, console.detach(), log_fd=console_log_fd)
+        self.said = Console(self._loop, said)
+        self.link_fd = link.detach()
+        return list(theirs)
 
     def _confinement(self, cgroup: "Cgroup | None") -> confine.Confinement:
         uid = self._slot.uid if self._slot is not None else -1

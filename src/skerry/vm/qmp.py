@@ -81,6 +81,7 @@ class Qmp:
             message = self._next(deadline)
             if message.get("id") != self._id:  # an answer to none of ours, or an error without id
                 raise RpcError("QEMU answers what nobody asked")
+            self._take_events()
             if "return" in message:
                 return message["return"]
             error = message.get("error")
@@ -103,8 +104,7 @@ class Qmp:
         """
         while self._receive():
             pass
-        while (line := self._line()) is not None:
-            self._event(self._parse(line))
+        self._take_events()
 
     def close(self) -> None:
         self._sock.close()
@@ -127,6 +127,11 @@ class Qmp:
             if "event" not in message:
                 return message
             self._event(message)
+
+    def _take_events(self) -> None:
+        """All that has been read: nothing would call us for it again."""
+        while (line := self._line()) is not None:
+            self._event(self._parse(line))
 
     def _event(self, message: "dict[str, Any]") -> None:
         if "event" not in message:

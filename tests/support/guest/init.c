@@ -143,6 +143,9 @@ int main(void) {
         command[header.length] = 0;
         if (!strcmp(command, "shutdown"))
             reboot(RB_POWER_OFF);
-        run(port);
+        if (!strcmp(command, "ping"))
+            answer(port, "0 pong", 6);
+        else
+            run(port);
     }
 }

@@ -6,7 +6,7 @@ Never:   downloads anything, or changes an image that is there.
 
     <cache>/<key>/vmlinux initramfs facts.json
 
-The key is a hash of the two files, so an image is never rewritten: equal parts give the same image again, byte for byte.
+The key is a hash of the two files, so an image is never rewritten: equal parts give the same image again.
 `stamp` in facts.json is a quick fingerprint of what it was made from; `ensure` looks for one with the present stamp.
 """
 

@@ -125,7 +125,9 @@ def _add_python(tree: Tree) -> None:
             tree.file(path, file.read(), executable=True)
     # By this directory the interpreter knows where its extensions are, whether or not there are any.
     tree.directory(f"{sysconfig.get_path('platstdlib')}/lib-dynload")
-    tree.file("/init", _INIT.format(interpreter=interpreter, target=TARGET).encode(), executable=True)
+    tree.file(
+        "/init", _INIT.format(interpreter=interpreter, target=TARGET).encode(), executable=True
+    )
 
 
 def _freeze(interpreter: str) -> "dict[str, dict[str, bytes]]":
@@ -140,7 +142,11 @@ def _freeze(interpreter: str) -> "dict[str, dict[str, bytes]]":
     command = [interpreter, "-I", "-S", "-B", "-X", "no_debug_ranges", script]
     try:
         done = subprocess.run(
-            command, input=dumps(wanted), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}, check=True
+            command,
+            input=dumps(wanted),
+            capture_output=True,
+            env={},
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError) as error:
         last = (getattr(error, "stderr", b"") or b"").decode("utf-8", "replace").strip()

@@ -38,6 +38,9 @@ class Image:
         self.initramfs = f"{directory}/{INITRAMFS}"
         self.facts = facts
 
+    def size_bytes(self) -> int:
+        return sum(os.stat(path).st_size for path in (self.kernel, self.initramfs))
+
 
 def directory(cache: str) -> str:
     return cache or paths.image_cache()
@@ -99,7 +102,9 @@ class Writer:
         try:
             _make_directories(self._place)
             _check_owner(self._place)
-            self._lock = os.open(f"{self._place}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(
+                f"{self._place}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             self._sweep()
             os.mkdir(self._temporary, 0o755)

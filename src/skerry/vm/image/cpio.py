@@ -62,9 +62,7 @@ class Tree:
         return size + out.write(_entry(0, _TRAILER, 0, b"", (0, 0)))
 
 
-def _entry(
-    number: int, name: str, mode: int, content: bytes, rdev: "tuple[int, int]"
-) -> bytes:
+def _entry(number: int, name: str, mode: int, content: bytes, rdev: "tuple[int, int]") -> bytes:
     """Header of 13 hexadecimal numbers, name, content, each filled up to four bytes."""
     raw = name.encode() + b"\0"
     # inode, mode, uid, gid, links, time, size, device of the file (2), device it is (2), name, check

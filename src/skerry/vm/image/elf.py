@@ -37,9 +37,7 @@ class Elf:
         offset, size, count = header[5], header[9], header[10]
         try:
             # (type, flags, offset, virtual address, physical address, size in file, in memory, alignment)
-            self._segments = [
-                _SEGMENT.unpack_from(data, offset + size * n) for n in range(count)
-            ]
+            self._segments = [_SEGMENT.unpack_from(data, offset + size * n) for n in range(count)]
             self._data = data
             self.interpreter = b"".join(self._contents(_PT_INTERP)).rstrip(b"\0").decode()
             self.needed: list[str] = []

@@ -4,9 +4,9 @@ Runs in: a child of skerry image build, as a script.   Imports: only what the mo
 Source:  importlib's pycs (PEP 552): magic, flags, hash, marshalled code.
 Never:   imported; looks at anything but the interpreter's own library and skerry.
 
-On stdin a JSON document: `package` (the directory of skerry), `parts` (what of it the guest has not), `target` (where it is
-in the guest), `extra` (modules of the library that must be there), `without` (those that must not). On stdout marshalled
-`{"files": {guest path: content}, "extensions": [paths here]}`.
+On stdin a JSON document: `package` (the directory of skerry), `parts` (what of it the guest has not), `target` (where
+it is in the guest), `extra` (modules of the library that must be there), `without` (those that must not). On stdout
+marshalled `{"files": {guest path: content}, "extensions": [paths here]}`.
 
 A process of its own, because bytes that marshal writes depend on which strings were seen before, and because whatever
 this interpreter had imported would be taken for needed.

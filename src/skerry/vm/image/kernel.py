@@ -50,7 +50,9 @@ class Kernel:
         self.release = release_of(path, data)
         self.vmlinux = data if data.startswith(elf.MAGIC) else _unpack(data, path)
         if not elf.Elf(self.vmlinux, path).can_start_by_pvh():
-            raise Error(f"cannot use the kernel {path}: it was built without CONFIG_PVH", hint=PACKAGE)
+            raise Error(
+                f"cannot use the kernel {path}: it was built without CONFIG_PVH", hint=PACKAGE
+            )
 
 
 def find() -> str:
