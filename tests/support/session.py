@@ -4,6 +4,7 @@ tests/conftest.py makes its fixtures known to all suites that drive the installe
 """
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -62,6 +63,9 @@ def session() -> Iterator[Session]:
         template = build_template(work)
         runtime = Runtime(BINARY, work / "root", template / "bin/probe", isolation=ISOLATION)
         yield Session(runtime, template, work, token)
+        for pid in leaks.keepers(work / "root"):
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(work / "root/@templates", ignore_errors=True)
         left = leaks.settle(lambda: leaks.find(token, token + "-", work / "root", str(work)))
         leaks.remove(token, token + "-", work / "root")
         assert not left, f"the session leaves: {left}"
