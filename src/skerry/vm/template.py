@@ -20,7 +20,7 @@ from skerry.native import keeper
 from skerry.rpc import frames
 from skerry.rpc.loop import READ, Future, Loop
 from skerry.vm import machine as machines
-from skerry.vm import shelf
+from skerry.vm import shelf, spare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,9 +148,7 @@ def _make(loop: Loop, place: "shelf.Place", hardware: "Hardware") -> "Steps":
     memory_fd = machines.new_memory(hardware.memory_mib)
     state_fd = posix.memfd_create("skerry-state", posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
     try:
-        from skerry.vm import spare
-
-        with spare.taps(len(hardware.macs)) as taps:
+        with spare.Taps(len(hardware.macs)) as taps:
             machine = machines.Machine(loop, hardware)
             yield from machine.launch(memory_fd, taps=taps)
             try:
@@ -271,7 +269,7 @@ def _migrated(machine: "Machine") -> Future:
 
 
 def _memory(hardware: "Hardware", template: Template) -> "tuple[int, bool]":
-    """(fd, whether it is a copy). A share's daemon sees the guest's memory, so it must be in a file of the clone's own."""
+    """(fd, whether it is a copy): a share's daemon sees the guest's memory, so that is in a file of the clone's own."""
     if not hardware.shares:
         return template.memory_fd, False
     fd = machines.new_memory(hardware.memory_mib)
