@@ -30,12 +30,14 @@ class Share:
 
     source, point   absolute paths of directories; the point exists
     read_only       the mount is, whatever the helper does
+    recursive       what is mounted below comes along
     """
 
-    __slots__ = ("point", "read_only", "source")
+    __slots__ = ("point", "read_only", "recursive", "source")
 
-    def __init__(self, source: str, point: str, *, read_only: bool) -> None:
-        self.source, self.point, self.read_only = source, point, read_only
+    def __init__(self, source: str, point: str, *, read_only: bool, recursive: bool = True) -> None:
+        self.source, self.point = source, point
+        self.read_only, self.recursive = read_only, recursive
 
 
 class Helper:
@@ -114,7 +116,8 @@ def _mount_share(p: Plan, share: Share) -> None:
     """The tree is taken before the mount namespace is left, its attributes are set before anybody sees it."""
     how = "read-only" if share.read_only else "writable"
     p.step(f"take the {how} tree {share.source}", "", {ENOENT: "there is no such directory"})
-    flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_RECURSIVE
+    flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC
+    flags |= abi.AT_RECURSIVE if share.recursive else 0
     tree = p.result("open_tree", abi.AT_FDCWD, share.source, flags)
     attributes = _SHARE_ATTRIBUTES | (abi.MOUNT_ATTR_RDONLY if share.read_only else 0)
     # propagation private: what the host mounts later does not show through, nor the other way round
