@@ -10,7 +10,10 @@ from pathlib import Path
 
 from . import host, leaks
 
-TIMEOUT_S = 20
+ISOLATION = os.environ.get("ISOLATION", "")
+# A VM of the tests may be emulated.
+TIMEOUT_S = 60 if ISOLATION == "vm" else 20
+ISOLATED_VERBS = ("create", "run")
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _LOGRUS = re.compile(r'^time="[^"]*" level=(\w+) msg="((?:[^"\\]|\\.)*)"$')
 _CRUN = re.compile(r"^\d{4}-\d\d-\d\dT\S+: ")
@@ -149,8 +152,8 @@ class Stream:
 class Runtime:
     """The binary under test. `.kind` is `skerry`, `runc` or `crun`."""
 
-    def __init__(self, binary: str, root: Path, probe: Path) -> None:
-        self.binary, self.root, self.probe = binary, root, probe
+    def __init__(self, binary: str, root: Path, probe: Path, *, isolation: str = "") -> None:
+        self.binary, self.root, self.probe, self.isolation = binary, root, probe, isolation
         self._spawned: list[Running] = []
         self.version = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20).stdout
         self.kind = self.version.split(" ")[0] if self.version else "unknown"
@@ -174,7 +177,10 @@ class Runtime:
 
         `pass_fds` are inherited under their own numbers, `fds` as 3, 4, ...
         """
-        line = [self.binary, "--root", str(root or self.root), *options, *map(str, args)]
+        words = list(map(str, args))
+        if self.isolation and words and words[0] in ISOLATED_VERBS and "--isolation" not in words:
+            words[1:1] = ["--isolation", self.isolation]
+        line = [self.binary, "--root", str(root or self.root), *options, *words]
         if fds:
             line = [str(self.probe), "pass", *map(str, fds), "--", *line]
             pass_fds = fds

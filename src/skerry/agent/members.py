@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
+    from skerry.native.cgroup.group import Cgroup
     from skerry.rpc.link import Link
 
 INIT = "init"
@@ -113,11 +114,12 @@ class Member:
     turn        done when the last request for this container is through
     """
 
-    __slots__ = ("_loop", "_oom", "_tell", "container", "id", "is_over", "processes", "turn")
+    __slots__ = ("_cgroup", "_loop", "_oom", "_tell", "container", "id", "is_over", "processes", "turn")
 
     def __init__(self, loop: Loop, id: str, tell: "Callable[[dict[str, Any]], None]") -> None:
         self._loop = loop
         self._tell = tell
+        self._cgroup: Cgroup | None = None
         self._oom: oom.OomWatch | None = None
         self.id = id
         self.container: Container | None = None
@@ -130,7 +132,8 @@ class Member:
         """It exists: hear of its want of memory from now on."""
         self.container = container
         try:
-            self._oom = oom.OomWatch(container.engine.cgroup())
+            self._cgroup = container.engine.cgroup()
+            self._oom = oom.OomWatch(self._cgroup)
             self._loop.watch(self._oom.fileno(), READ, self._oom_readable)
         except Error as error:
             container.log.warning(str(error))
@@ -185,12 +188,8 @@ class Member:
         running.gone.set()
 
     def _reason(self, running: Running, signal: int) -> str:
-        if signal == _SIGKILL and self.container is not None:
-            try:
-                if oom.kills(self.container.engine.cgroup()):
-                    return "oom"
-            except Error:
-                pass
+        if signal == _SIGKILL and self._cgroup is not None and oom.kills(self._cgroup):
+            return "oom"
         return "signal" if signal else "exit"
 
     def _record(self, running: Running, code: int, signal: int, reason: str) -> None:
@@ -207,11 +206,11 @@ class Member:
             container.log.debug(str(error))
 
     def _oom_readable(self, events: int) -> None:
-        if self._oom is None or self.container is None:
+        if self._oom is None or self._cgroup is None:
             return
         if self._oom.happened():
             self._tell({"event": "oom", "container": self.id})
-        elif events and not cgroupfs.is_directory(self.container.engine.cgroup().paths["memory"]):
+        elif events and not cgroupfs.is_directory(self._cgroup.paths["memory"]):
             self.close()
 
 

@@ -14,8 +14,7 @@ from skerry.errors import Error
 from skerry.native.cgroup.group import Cgroup
 from skerry.native.cgroup.tree import open_cgroup, read_layout
 from skerry.paths import version
-from skerry.vm import hardware, image
-from skerry.vm import machine as machines
+from skerry.vm import hardware, image, template
 from skerry.vm.guest import Guest
 from skerry.vm.member import Member
 
@@ -58,8 +57,14 @@ class Host:
             settings.kernel = settings.kernel or found.kernel
             settings.initrd = settings.initrd or found.initramfs
         chosen = hardware.decide(settings, log=uvm.log)
-        self.machine = yield from machines.boot(
-            uvm.loop, chosen, cgroup=self._cgroup, on_process=self._record_qemu
+        self.machine = yield from template.start(
+            uvm.loop,
+            uvm.store.root,
+            chosen,
+            log=uvm.log,
+            template=settings.template,
+            cgroup=self._cgroup,
+            on_process=self._record_qemu,
         )
         return self.machine
 
