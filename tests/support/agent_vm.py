@@ -27,17 +27,23 @@ class Guest:
     """A running guest; use as a context. `disks` are (file, read only) of the addresses 0:0, 1:0, ..."""
 
     def __init__(
-        self, kernel: str, initramfs: str, *, disks: list[tuple[Path, bool]] = (), memory_mib: int = 512, vcpus: int = 1
+        self, kernel: str, initramfs: str, *, disks: list[tuple[Path, bool]] = (), memory_mib: int = 512, vcpus: int = 1,
+        console: Path | None = None,
     ) -> None:
+        """`console`: a file for what the guest's kernel says."""
         ours, theirs = socket.socketpair()
+        append = APPEND.format(khz=khz())
+        if console:
+            append = append.replace("quiet", "").replace("8250.nr_uarts=0", "console=ttyS0")
         command = [
-            QEMU, "-M", "microvm,x-option-roms=off,isa-serial=off", "-accel", "tcg", "-cpu", "max",
+            QEMU, "-M", f"microvm,x-option-roms=off,isa-serial={'on' if console else 'off'}", "-accel", "tcg", "-cpu", "max",
             "-m", str(memory_mib), "-smp", str(vcpus), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-kernel", kernel, "-initrd", initramfs, "-append", APPEND.format(khz=khz()),
+            "-kernel", kernel, "-initrd", initramfs, "-append", append,
             "-chardev", f"socket,id=link,fd={theirs.fileno()}", "-device", "virtio-serial-device,max_ports=31",
             "-device", "virtserialport,chardev=link,name=agent", "-device", "virtio-scsi-device,id=scsi0",
             "-netdev", "hubport,id=n0,hubid=0", "-device", "virtio-net-device,netdev=n0,mac=02:00:00:00:00:01",
         ]  # fmt: skip
+        command += ["-serial", f"file:{console}"] if console else []
         for number, (path, read_only) in enumerate(disks):
             mode = "on" if read_only else "off"
             command += ["-drive", f"file={path},if=none,id=d{number},format=raw,readonly={mode}"]

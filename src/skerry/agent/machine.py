@@ -29,7 +29,8 @@ _MOUNTS = (
     ("proc", "/proc", _PLAIN, ""),
     ("sysfs", "/sys", _PLAIN, ""),
     ("devtmpfs", "/dev", MS_NOSUID, "mode=0755"),
-    ("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755"),
+    # Storages lie there, device nodes among them, and a bind mount has the flags of what it binds.
+    ("tmpfs", "/run", 0, "mode=0755"),
     ("cgroup2", "/sys/fs/cgroup", _PLAIN, ""),
 )
 _CGROUP = "/sys/fs/cgroup"

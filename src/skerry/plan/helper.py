@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SHARED_FILE = "file"
 _SIGKILL = 9
 # What a share keeps of its directory: a guest makes no device of the host's out of it, and no link leads out.
 _SHARE_ATTRIBUTES = abi.MOUNT_ATTR_NOSUID | abi.MOUNT_ATTR_NODEV | abi.MOUNT_ATTR_NOSYMFOLLOW
@@ -26,16 +27,27 @@ _MOUNT_ATTR_BYTES = 32
 
 
 class Share:
-    """A directory of the host that the helper sees at a mount point of its own.
+    """A directory, or a single file, of the host that the helper sees at a mount point of its own.
 
-    source, point   absolute paths of directories; the point exists
+    source, point   absolute paths; the point is a directory that exists
     read_only       the mount is, whatever the helper does
+    recursive       what is mounted below comes along
+    file            the source is no directory: it is SHARED_FILE in an otherwise empty one
     """
 
-    __slots__ = ("point", "read_only", "source")
+    __slots__ = ("file", "point", "read_only", "recursive", "source")
 
-    def __init__(self, source: str, point: str, *, read_only: bool) -> None:
-        self.source, self.point, self.read_only = source, point, read_only
+    def __init__(
+        self,
+        source: str,
+        point: str,
+        *,
+        read_only: bool,
+        recursive: bool = True,
+        file: bool = False,
+    ) -> None:
+        self.source, self.point, self.file = source, point, file
+        self.read_only, self.recursive = read_only, recursive
 
 
 class Helper:
@@ -113,8 +125,9 @@ def _become_user(p: Plan, r: Request) -> None:
 def _mount_share(p: Plan, share: Share) -> None:
     """The tree is taken before the mount namespace is left, its attributes are set before anybody sees it."""
     how = "read-only" if share.read_only else "writable"
-    p.step(f"take the {how} tree {share.source}", "", {ENOENT: "there is no such directory"})
-    flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_RECURSIVE
+    p.step(f"take the {how} tree {share.source}", "", {ENOENT: "there is none"})
+    flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC
+    flags |= abi.AT_RECURSIVE if share.recursive else 0
     tree = p.result("open_tree", abi.AT_FDCWD, share.source, flags)
     attributes = _SHARE_ATTRIBUTES | (abi.MOUNT_ATTR_RDONLY if share.read_only else 0)
     # propagation private: what the host mounts later does not show through, nor the other way round
@@ -125,8 +138,18 @@ def _mount_share(p: Plan, share: Share) -> None:
     p.call("unshare", abi.CLONE_NEWNS)
     slave = p.words([0, 0, abi.MS_SLAVE, 0])
     p.call("mount_setattr", abi.AT_FDCWD, "/", abi.AT_RECURSIVE, slave, _MOUNT_ATTR_BYTES)
-    p.step(f"mount the tree on {share.point}")
-    p.call("move_mount", tree, "", abi.AT_FDCWD, share.point, abi.MOVE_MOUNT_F_EMPTY_PATH)
+    if share.file:
+        target = f"{share.point}/{SHARED_FILE}"
+        p.step(f"make a place for the file in {share.point}")
+        p.call("mount", "tmpfs", share.point, "tmpfs", 0, p.text("size=4k,nr_inodes=4,mode=755"))
+        flags = abi.O_WRONLY | abi.O_CREAT | abi.O_EXCL | abi.O_CLOEXEC
+        p.close(p.result("openat", abi.AT_FDCWD, target, flags, 0o644))
+        closed = p.words([attributes | abi.MOUNT_ATTR_RDONLY, 0, 0, 0])
+        p.call("mount_setattr", abi.AT_FDCWD, share.point, 0, closed, _MOUNT_ATTR_BYTES)
+    else:
+        target = share.point
+    p.step(f"mount the tree on {target}")
+    p.call("move_mount", tree, "", abi.AT_FDCWD, target, abi.MOVE_MOUNT_F_EMPTY_PATH)
     p.close(tree)
 
 

@@ -30,7 +30,8 @@ BASE_UID = 0x6B000000
 SLOTS = 0x10000
 _NOBODY_ELSE = {"uid": 0, "gid": 0, "additionalGids": []}
 # name -> (soft and hard); what the caller has less of stays less
-_LIMITS = {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096, "RLIMIT_NPROC": 1024, "RLIMIT_MSGQUEUE": 0}
+_LIMITS = {"RLIMIT_CORE": 0, "RLIMIT_NPROC": 1024, "RLIMIT_MSGQUEUE": 0}
+FILES = 4096
 
 
 class Slot:
@@ -91,9 +92,10 @@ class Confinement:
     capabilities  names; none for most
     namespaces    CLONE_* mask of new ones
     cgroup        None, or where it lives
+    files         how many it may have open
     """
 
-    __slots__ = ("capabilities", "cgroup", "gid", "namespaces", "uid")
+    __slots__ = ("capabilities", "cgroup", "files", "gid", "namespaces", "uid")
 
     def __init__(
         self,
@@ -103,8 +105,9 @@ class Confinement:
         capabilities: "Sequence[str]" = (),
         namespaces: int = 0,
         cgroup: "Cgroup | None" = None,
+        files: int = FILES,
     ) -> None:
-        self.uid = uid
+        self.uid, self.files = uid, files
         self.gid = uid if gid < 0 else gid
         self.capabilities = list(capabilities)
         self.namespaces = namespaces
@@ -195,11 +198,12 @@ def start(
 def _request(confinement: Confinement, count: int) -> Request:
     user = {**_NOBODY_ELSE, "uid": confinement.uid, "gid": confinement.gid}
     sets = ("bounding", "effective", "permitted", "inheritable", "ambient")
-    own = facts.limits({"rlimits": [{"type": name} for name in _LIMITS]})
+    wanted = {**_LIMITS, "RLIMIT_NOFILE": confinement.files}
+    own = facts.limits({"rlimits": [{"type": name} for name in wanted]})
     limits = []
-    for name, wanted in _LIMITS.items():
+    for name, value in wanted.items():
         hard = own[abi.RLIMITS[name]][1]
-        value = wanted if hard < 0 else min(wanted, hard)
+        value = value if hard < 0 else min(value, hard)
         limits.append({"type": name, "soft": value, "hard": value})
     process: dict[str, Any] = {
         "user": user,

@@ -88,9 +88,14 @@ class PodNetwork:
         try:
             socket, _ = visit(self._namespace_fd)
             self._netlink = Netlink(socket)
-            self.interfaces = _read(self._netlink)
         except BaseException:
             posix.close(self._namespace_fd)
+            raise
+        self.interfaces: list[Interface] = []
+        try:
+            self.interfaces = _read(self._netlink)
+        except BaseException:
+            self.close()
             raise
 
     @property

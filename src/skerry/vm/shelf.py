@@ -29,7 +29,6 @@ FORMAT = 1  # of the facts, and of what a template's machine looks like
 LIMIT = 8  # templates of a root: each keeps the memory of a booted guest
 _FACTS, _NEW = "facts", "facts~"
 _KEY_DIGITS = 32
-_COPY_BYTES = 1 << 20
 _NUMBERS = ("pid", "start", "memory_mib", "vcpus")
 
 
@@ -199,21 +198,3 @@ def remove(place: Place) -> None:
         raise KernelError("remove", place.directory, error.errno or 0) from error
     finally:
         posix.close(fd)
-
-
-def copy_sparse(source: int, target: int) -> None:
-    """Copy what is in a file, and no hole."""
-    size = posix.fstat(source).st_size
-    end = 0
-    while end < size:
-        try:
-            begin = posix.lseek(source, end, posix.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole follows
-                return
-            raise
-        end = posix.lseek(source, begin, posix.SEEK_HOLE)
-        while begin < end:
-            data = posix.pread(source, min(_COPY_BYTES, end - begin), begin)
-            posix.pwrite(target, data, begin)
-            begin += len(data)

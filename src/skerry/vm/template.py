@@ -272,9 +272,11 @@ def _memory(hardware: "Hardware", template: Template) -> "tuple[int, bool]":
     """(fd, whether it is a copy): a share's daemon sees the guest's memory, so that is in a file of the clone's own."""
     if not hardware.shares:
         return template.memory_fd, False
+    from skerry.disk import copy_sparse
+
     fd = machines.new_memory(hardware.memory_mib)
     try:
-        shelf.copy_sparse(template.memory_fd, fd)
+        copy_sparse(template.memory_fd, fd)
     except OSError as error:
         posix.close(fd)
         raise KernelError("copy", "the memory of a template", error.errno or 0) from error

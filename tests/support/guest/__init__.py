@@ -17,7 +17,7 @@ MODULES = (
 )  # fmt: skip
 APPLETS = (
     "sh", "cat", "echo", "ls", "mount", "umount", "dd", "sha256sum", "ip", "ping", "ping6", "sleep", "mkdir", "touch",
-    "hexdump", "mdev", "stat", "true", "rm", "grep", "od", "test", "head", "wc", "ln", "find", "readlink", "sync",
+    "hexdump", "mdev", "stat", "true", "rm", "grep", "od", "test", "head", "wc", "ln", "find", "readlink", "sync", "blockdev",
 )  # fmt: skip
 _LZ4_PAYLOAD = b"\x02\x21\x4c\x18"
 

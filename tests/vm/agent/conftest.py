@@ -118,7 +118,7 @@ def alone(work: Path) -> Iterator[Place]:
             client.seed()
             yield Place("alone", client, token, work / "template", process)
     finally:
-        leaks.remove(token, token + "-", work / "root")
+        leaks.remove(token, token + "-", work / "no-root")
         leaks.remove_parents(token)
 
 
@@ -147,7 +147,7 @@ def disks(work: Path) -> list[tuple[Path, bool]]:
 
 @pytest.fixture(scope="session")
 def guest(built: image.Image, disks: list[tuple[Path, bool]], work: Path) -> Iterator[Place]:
-    with agent_vm.Guest(built.kernel, built.initramfs, disks=disks) as machine:
+    with agent_vm.Guest(built.kernel, built.initramfs, disks=disks, console=os.environ.get("CONSOLE")) as machine:
         machine.client.hello()
         machine.client.seed()
         yield Place("guest", machine.client, "g", work / "template", machine.process)

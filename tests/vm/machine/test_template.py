@@ -14,6 +14,7 @@ import pytest
 from support import host
 from support.vm import Guest
 
+from skerry import disk
 from skerry.errors import NotFound
 from skerry.log import open_log
 from skerry.native import keeper
@@ -236,7 +237,7 @@ def test_memory_is_copied_without_its_holes() -> None:
     os.pwrite(source, b"begin", 0)
     os.pwrite(source, b"end", (64 << 20) - 3)
     os.pwrite(source, b"m" * (3 << 20), 5 << 20)
-    shelf.copy_sparse(source, target)
+    disk.copy_sparse(source, target)
     assert os.pread(target, 64 << 20, 0) == os.pread(source, 64 << 20, 0)
     assert os.fstat(target).st_blocks == os.fstat(source).st_blocks
     os.close(source)
