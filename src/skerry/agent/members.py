@@ -114,7 +114,17 @@ class Member:
     turn        done when the last request for this container is through
     """
 
-    __slots__ = ("_cgroup", "_loop", "_oom", "_tell", "container", "id", "is_over", "processes", "turn")
+    __slots__ = (
+        "_cgroup",
+        "_loop",
+        "_oom",
+        "_tell",
+        "container",
+        "id",
+        "is_over",
+        "processes",
+        "turn",
+    )
 
     def __init__(self, loop: Loop, id: str, tell: "Callable[[dict[str, Any]], None]") -> None:
         self._loop = loop

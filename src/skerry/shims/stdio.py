@@ -120,6 +120,16 @@ class Stdio:
             elif kind == frames.CLOSE:
                 output.closed = True
         self._watch()
+        self._close_ended()
+
+    def _close_ended(self) -> None:
+        """Whoever reads an output that has ended is to see its end; a terminal has another direction."""
+        if self._terminal:
+            return
+        for output in self._outputs.values():
+            if output.closed and not output.holds and output.fd >= 0:
+                posix.close(output.fd)
+                output.fd = -1
 
     def drain(self, then: "Callable[[], None]") -> None:
         """The process has ended: call back when what it wrote is out."""
@@ -153,6 +163,7 @@ class Stdio:
                 for number, output in self._outputs.items():
                     if output.fd == fd:
                         self._write(number)
+                self._close_ended()
             if wanted & READ and events & ~WRITE:
                 self._read()
             self._watch()

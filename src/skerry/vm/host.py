@@ -11,12 +11,16 @@ import time
 
 from skerry import timeouts
 from skerry.errors import Error
+from skerry.native import holder
 from skerry.native.cgroup.group import Cgroup
 from skerry.native.cgroup.tree import open_cgroup, read_layout
 from skerry.paths import version
-from skerry.vm import hardware, image, template
+from skerry.rpc.handoff import open_log_target
+from skerry.vm import guest_spec, hardware, image, sources, template
+from skerry.vm import network as networks
 from skerry.vm.guest import Guest
 from skerry.vm.member import Member
+from skerry.vm.network import PodNetwork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,18 +31,22 @@ if TYPE_CHECKING:
     from skerry.vm.uvm import Uvm
 
 _ENTROPY_BYTES = 64
+# They may make interfaces, and run when the VM does
+_NETWORK_HOOKS = ("prestart", "createRuntime", "createContainer")
 PROTOCOL = 1
 
 
 class Host:
     """The host's half of one VM."""
 
-    __slots__ = ("_cgroup", "_uvm", "machine")
+    __slots__ = ("_cgroup", "_interfaces", "_network_is_late", "_uvm", "machine")
 
     def __init__(self, uvm: "Uvm") -> None:
         self._uvm = uvm
         self.machine: Machine | None = None
         self._cgroup: Cgroup | None = None
+        self._interfaces: list[dict[str, Any]] = []
+        self._network_is_late = False
 
     # the VM
 
@@ -49,24 +57,109 @@ class Host:
         """
         uvm = self._uvm
         spec = uvm.store.get(uvm.id, "spec")
-        linux = spec.get("linux") or {} if type(spec) is dict else {}
+        if type(spec) is not dict:
+            raise Error(f"container {uvm.id} has no spec")
+        linux = spec.get("linux") or {}
         self._enter_cgroup(linux.get("cgroupsPath") or "")
         settings = uvm.settings
         if not settings.kernel or not settings.initrd:
             found = image.ensure(cache=settings.image_cache, progress=uvm.log.info)
             settings.kernel = settings.kernel or found.kernel
             settings.initrd = settings.initrd or found.initramfs
-        chosen = hardware.decide(settings, log=uvm.log)
-        self.machine = yield from template.start(
-            uvm.loop,
-            uvm.store.root,
-            chosen,
-            log=uvm.log,
-            template=settings.template,
-            cgroup=self._cgroup,
-            on_process=self._record_qemu,
-        )
+        path = self._open_namespace(record)
+        hooks = spec.get("hooks") or {}
+        self._network_is_late = any(hooks.get(name) for name in _NETWORK_HOOKS)
+        network = None
+        if path and not self._network_is_late:
+            network = self._stand_in(path)
+        try:
+            count = len(network.interfaces) if network is not None else 0
+            chosen = hardware.decide(
+                settings,
+                macs=[networks.mac(number) for number in range(count)],
+                shares=self._network_is_late or self._may_share(record, spec),
+                log=uvm.log,
+            )
+            self.machine = yield from template.start(
+                uvm.loop,
+                uvm.store.root,
+                chosen,
+                log=uvm.log,
+                template=settings.template,
+                taps=network.taps if network is not None else (),
+                cgroup=self._cgroup,
+                console_log_fd=self._open_console_log(),
+                on_process=self._record_qemu,
+            )
+            self._interfaces = network.facts() if network is not None else []
+        finally:
+            if network is not None:
+                network.close()
         return self.machine
+
+    def _open_console_log(self) -> int:
+        path = self._uvm.settings.console_path
+        return open_log_target(path) if path else -1
+
+    def _may_share(self, record: "dict[str, Any]", spec: "dict[str, Any]") -> bool:
+        """The members of a sandbox may bring volumes; another container's are known."""
+        if record["SandboxID"] == record["ID"]:
+            return True
+        found = sources.look(spec, record)
+        translation = guest_spec.translate(
+            spec, record, found, layers=sources.layers(spec, record), guest_pid=lambda _: None
+        )
+        return translation.needs_share
+
+    # its network
+
+    def _open_namespace(self, record: "dict[str, Any]") -> str:
+        """The namespace on the host that is the VM's, for whoever shares it (lifecycle 37-39); "" is none."""
+        uvm = self._uvm
+        path: str | None = record["NetworkNamespace"]
+        if path is None:
+            uvm.log.warning(f"VM {uvm.id} has only a loopback interface: its spec has no network namespace")
+            return ""
+        if not path:
+            path = f"/proc/{holder.make_network(uvm.journal, uvm.id)}/ns/net"
+        uvm.store.set(uvm.id, "netns", path)
+        return path
+
+    def _stand_in(self, path: str) -> PodNetwork:
+        """Take over what arrives at the namespace's interfaces."""
+        network = PodNetwork(path)
+        try:
+            if network.interfaces:
+                item = {"kind": "redirect", "path": path, "names": network.names}
+                self._uvm.journal.add(item)
+            network.attach()
+        except BaseException:
+            network.close()
+            raise
+        return network
+
+    def network(self, member: Member) -> "Steps":
+        """The guest's interfaces, once, after the owner's hooks."""
+        uvm = self._uvm
+        if member.id != uvm.id or self.machine is None:
+            return
+        if self._network_is_late:
+            self._plug_network(member.record)
+        if self._interfaces:
+            yield uvm.ask("network", interfaces=self._interfaces)
+
+    def _plug_network(self, record: "dict[str, Any]") -> None:
+        """What hooks have made is plugged in, for the machine runs already."""
+        path = self._uvm.store.get(self._uvm.id, "netns") if record["NetworkNamespace"] is not None else ""
+        if type(path) is not str or not path or self.machine is None:
+            return
+        network = self._stand_in(path)
+        try:
+            for number, interface in enumerate(network.interfaces):
+                self.machine.plugs.attach_interface(interface.tap_fd, networks.mac(number))
+            self._interfaces = network.facts()
+        finally:
+            network.close()
 
     def _enter_cgroup(self, path: str) -> None:
         """The pod's cgroup on the host: QEMU and its helpers live there, without the container's limits."""
@@ -115,10 +208,6 @@ class Host:
             yield from self.machine.stop(poweroff_s)
 
     # containers
-
-    def network(self, member: Member, spec: "dict[str, Any]") -> "Steps":
-        return
-        yield
 
     def storages(self, member: Member, wanted: "list[dict[str, Any]]") -> "Steps":
         """Make and attach; what the agent is to be told."""

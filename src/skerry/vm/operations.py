@@ -56,7 +56,7 @@ def _build(uvm: "Uvm", member: Member) -> "Steps":
     translation = guest_spec.translate(
         spec, member.record, sources.look(spec, member.record), layers=layers, guest_pid=_guest_pid(uvm)
     )
-    yield from uvm.host.network(member, spec)
+    yield from uvm.host.network(member)
     storages = yield from uvm.host.storages(member, translation.storages)
     has_process = "process" in spec
     terminal = bool((spec.get("process") or {}).get("terminal"))

@@ -118,6 +118,12 @@ def _release_directory(item: "dict[str, Any]") -> None:
             raise KernelError("remove", directory, error.errno or 0) from error
 
 
+def _release_network(item: "dict[str, Any]") -> None:
+    from skerry.vm.network import release as restore
+
+    restore(item["path"], item["names"])
+
+
 def _release_file(item: "dict[str, Any]") -> None:
     _unlink(item["path"])
 
@@ -139,4 +145,5 @@ ITEMS: "native.Table" = {
     "qemu": _release_process,
     "vm": _release_directory,
     "file": _release_file,
+    "redirect": _release_network,
 }

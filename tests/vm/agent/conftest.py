@@ -74,6 +74,20 @@ class Place:
         end = client.exit_of(id, name)
         return end, client.output(streams["stdout"]) + client.output(streams["stderr"])
 
+    def watcher(self) -> str:
+        """A container that sees the processes of the guest, and may look into them; `look` runs there."""
+        id = self.name()
+        spec = self.spec(id, "sleep", "1000")
+        spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "pid"]
+        return self.run(id=id, spec=spec)
+
+    def look(self, watcher: str, *args: str) -> str:
+        caps = ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]
+        sets = {name: caps for name in ("bounding", "effective", "permitted")}
+        end, said = self.execute(watcher, *args, capabilities=sets)
+        assert end["code"] == 0, said
+        return said.decode()
+
     def remove(self, id: str) -> None:
         self.client.request("delete", container=id, force=True)
 
@@ -117,8 +131,8 @@ def alone(work: Path) -> Iterator[Place]:
             client.hello()
             client.seed()
             yield Place("alone", client, token, work / "template", process)
+        assert not [path for path in leaks.cgroups(token, token) if path.name != token]
     finally:
-        leaks.remove(token, token + "-", work / "no-root")
         leaks.remove_parents(token)
 
 
@@ -155,11 +169,20 @@ def guest(built: image.Image, disks: list[tuple[Path, bool]], work: Path) -> Ite
         machine.wait_end()
 
 
+@pytest.fixture(autouse=True)
+def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Remove what a test made."""
+    names = {"alone", "guest", "place"} & set(request.fixturenames)
+    places: list[Place] = [request.getfixturevalue(name) for name in names]
+    before = [place.made for place in places]
+    yield
+    for place, first in zip(places, before, strict=True):
+        for number in range(first + 1, place.made + 1):
+            place.remove(f"{place.token}{number}")
+
+
 @pytest.fixture(params=["alone", "guest"])
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """Both, one after the other; containers that a test leaves are removed."""
+def place(request: pytest.FixtureRequest) -> Place:
+    """Both, one after the other."""
     found: Place = request.getfixturevalue(request.param)
-    first = found.made
-    yield found
-    for number in range(first + 1, found.made + 1):
-        found.remove(f"{found.token}{number}")
+    return found
