@@ -175,6 +175,8 @@ def remove(place: Place) -> None:
 
     Errors  NotFound.
     """
+    if "/" in place.key or place.key in ("", ".", ".."):
+        raise NotFound(place.key)
     try:
         fd = posix.open(place.directory, files.OPEN_DIRECTORY)
     except FileNotFoundError:
