@@ -3,6 +3,7 @@
 A development machine may have them on v1, where these tests can show little.
 """
 
+import faulthandler
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,7 @@ SUITES = {
 def bench(built, tmp_path_factory: pytest.TempPathFactory):
     work = tmp_path_factory.mktemp("bench")
     disk = agent_vm.make_image(workbench.build(work / "root"), work / "bench.erofs")
-    console = Path("/tmp/bench-console.txt") if Path("/tmp/bench-debug").exists() else None
-    with agent_vm.Guest(built.kernel, built.initramfs, disks=[(disk, True)], memory_mib=1024, vcpus=2, console=console) as guest:
+    with agent_vm.Guest(built.kernel, built.initramfs, disks=[(disk, True)], memory_mib=1024, vcpus=2) as guest:
         guest.client.hello()
         guest.client.seed()
         yield guest.client
@@ -69,6 +69,7 @@ def container(bench: Client) -> str:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_suite_passes_in_the_guest(bench: Client, container: str, suite: str):
+    faulthandler.cancel_dump_traceback_later()  # two minutes are for one test, and this is a suite of them
     streams = bench.open_streams("stdout", "stderr")
     args = ["python3", "-B", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", suite]
     process = {**spec()["process"], "args": args + (["-k", SUITES[suite]] if SUITES[suite] else [])}
