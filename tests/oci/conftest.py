@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.expected import Differences
+from support.runtime import ISOLATION
 from support.session import BINARY, kind_of, pytest_pyfunc_call  # noqa: F401  a hook of this suite
 
 
@@ -20,13 +21,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     if "RUNTIME" in os.environ and not os.access(BINARY, os.X_OK):
         raise pytest.UsageError(f"RUNTIME={BINARY} is no program")
-    kind = kind_of(BINARY)
+    kind = "vm" if ISOLATION == "vm" else kind_of(BINARY)
     differences = Differences(here / "expected_differences.txt")
     for item in mine:
         rule = item.get_closest_marker("skerry_only")
         if not os.access(BINARY, os.X_OK):
             item.add_marker(pytest.mark.skip(reason=f"no runtime at {BINARY}"))
-        elif rule and kind != "skerry":
+        elif rule and kind not in ("skerry", "vm"):
             item.add_marker(pytest.mark.skip(reason=f"a rule of skerry: {rule.args[0]}"))
         else:
             for mark in differences.marks(kind, f"{item.path.name}::{item.name}"):

@@ -18,7 +18,7 @@ from . import host
 
 def find(token: str, prefix: str, root: Path, directory: str) -> list[str]:
     """List what exists now of the ids that begin with the prefix, and every process and mount of the session's."""
-    spared = keepers(root)
+    spared = keepers(root) | keepers(Path(directory) / "root")
     found = [
         f"process {pid} {_name(pid)}" for pid in host.descendants() if pid not in spared and not _is_dead(pid)
     ]

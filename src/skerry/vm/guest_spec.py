@@ -153,7 +153,8 @@ def _mount(
         )
     else:
         raise SpecError(pointer, f"{source.path}: only files, directories and block devices reach into a VM")
-    return {**mount, "source": f"{STORAGE}/{id}/{name}"}
+    inside = f"{name}/file" if done.storages[-1].get("type") == FILE else name
+    return {**mount, "source": f"{STORAGE}/{id}/{inside}"}
 
 
 def _linux(

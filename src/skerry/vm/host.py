@@ -21,6 +21,7 @@ from skerry.vm import network as networks
 from skerry.vm.guest import Guest
 from skerry.vm.member import Member
 from skerry.vm.network import PodNetwork
+from skerry.vm.storage import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ PROTOCOL = 1
 class Host:
     """The host's half of one VM."""
 
-    __slots__ = ("_cgroup", "_interfaces", "_network_is_late", "_uvm", "machine")
+    __slots__ = ("_cgroup", "_interfaces", "_network_is_late", "_tags", "_uvm", "machine")
 
     def __init__(self, uvm: "Uvm") -> None:
         self._uvm = uvm
@@ -47,6 +48,7 @@ class Host:
         self._cgroup: Cgroup | None = None
         self._interfaces: list[dict[str, Any]] = []
         self._network_is_late = False
+        self._tags = 0
 
     # the VM
 
@@ -211,18 +213,21 @@ class Host:
 
     def storages(self, member: Member, wanted: "list[dict[str, Any]]") -> "Steps":
         """Make and attach; what the agent is to be told."""
-        from skerry.vm.storage import attach
-
+        place = Place(self._uvm, member, self._cgroup)
         told = []
         for storage in wanted:
-            told.append((yield from attach(self._uvm, member, storage)))
+            told.append((yield from place.attach(storage)))
         return told
 
     def release(self, member: Member, *, detach: bool) -> "Steps":
         """What was attached for a container, last first; with `detach` the guest has let it go and lives on."""
-        from skerry.vm.storage import release
+        if member.storages:
+            yield from Place(self._uvm, member, self._cgroup).release(detach=detach)
 
-        yield from release(self._uvm, member, detach=detach)
+    def next_tag(self) -> str:
+        """A share's name, of this machine alone."""
+        self._tags += 1
+        return f"share{self._tags}"
 
 
 def _seeded(answer: object) -> "tuple[str, int]":

@@ -124,10 +124,6 @@ def _release_network(item: "dict[str, Any]") -> None:
     restore(item["path"], item["names"])
 
 
-def _release_file(item: "dict[str, Any]") -> None:
-    _unlink(item["path"])
-
-
 def _unlink(path: str) -> None:
     try:
         posix.unlink(path)
@@ -143,7 +139,7 @@ ITEMS: "native.Table" = {
     **native.ITEMS,
     "vmshim": _release_process,
     "qemu": _release_process,
+    "virtiofsd": _release_process,
     "vm": _release_directory,
-    "file": _release_file,
     "redirect": _release_network,
 }
