@@ -35,6 +35,7 @@ LAYERS = (
         ("deletion", "release, and forget"),
         ("pod", "containers that share"),
         ("events", "what happens to a container, as it happens"),
+        ("doctor", "what the host can do"),
     ),
     (
         ("cli", "the command line, a file for each verb"),

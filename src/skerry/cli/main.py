@@ -41,6 +41,8 @@ VERBS = {
     "create-scratch": "create_scratch",
     "prepare-disk": "prepare_disk",
     "image": "image",
+    "template": "template",
+    "doctor": "doctor",
 }
 # Hidden: what skerry starts by itself, a face of its own. Its data comes on stdin (rpc/handoff.py).
 HELPERS = {"vmshim": "skerry.shims.vm", "shim": "skerry.shims.container"}

@@ -10,6 +10,11 @@ import posix
 KVM_DEVICE = "/dev/kvm"
 KVM, TCG, AUTO = "kvm", "tcg", "auto"
 CHOICES = (AUTO, KVM, TCG)
+# (file, kHz for one of what it counts)
+_BASE_FREQUENCIES = (
+    ("/sys/devices/system/cpu/cpu0/cpufreq/base_frequency", 1),
+    ("/sys/devices/system/cpu/cpu0/acpi_cppc/nominal_freq", 1000),
+)
 _FLAGS = {"x86_64": ("vmx", "svm"), "aarch64": ()}
 
 
@@ -54,14 +59,15 @@ def cpu_flags() -> "set[str]":
 def clock_khz() -> int:
     """The rate of the processor's time stamp counter, about; 0 if it cannot be told.
 
-    The base frequency is what the counter runs at: where a driver tells it, else as part of the model's name, else what
-    the processor runs at now.
+    The base frequency is what the counter runs at: where a driver or the firmware tells it, else as part of the model's
+    name, else what the processor runs at now.
     """
-    try:
-        with open("/sys/devices/system/cpu/cpu0/cpufreq/base_frequency") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        pass
+    for path, factor in _BASE_FREQUENCIES:
+        try:
+            with open(path) as file:
+                return int(file.read()) * factor
+        except (OSError, ValueError):
+            continue
     name, at, rate = _cpu_field("model name").rpartition("@ ")
     text = rate.removesuffix("GHz") if at else ""
     try:

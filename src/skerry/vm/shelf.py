@@ -52,7 +52,7 @@ def key_of(hardware: "Hardware") -> str:
     document = [
         FORMAT, paths.version(), posix.geteuid(),
         *(_identity(path) for path in (hardware.program, hardware.kernel, hardware.initrd)),
-        hardware.profile, hardware.memory_mib, hardware.vcpus, hardware.accelerator, hardware.khz,
+        hardware.profile, hardware.memory_mib, hardware.vcpus, hardware.accelerator,
         hardware.words, hardware.parameters, len(hardware.macs),
     ]  # fmt: skip
     return hashlib.sha256(dumps(document)).hexdigest()[:_KEY_DIGITS]
@@ -175,6 +175,8 @@ def remove(place: Place) -> None:
 
     Errors  NotFound.
     """
+    if "/" in place.key or place.key in ("", ".", ".."):
+        raise NotFound(place.key)
     try:
         fd = posix.open(place.directory, files.OPEN_DIRECTORY)
     except FileNotFoundError:

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 
 from skerry import paths
-from skerry.errors import Error
+from skerry.errors import Error, KernelError
 from skerry.jsonio import dumps
 from skerry.vm.image import kernel as kernels
 from skerry.vm.image import modules
@@ -62,7 +62,8 @@ def stamp(kernel: str) -> str:
         try:
             status = os.stat(path)
         except OSError as error:
-            raise Error(f"cannot build the guest image: {path}: {error.strerror}") from error
+            hint = kernels.PACKAGE if path == kernel else ""
+            raise KernelError("read", path, error.errno or 0, hint=hint) from error
         digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
