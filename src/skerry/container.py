@@ -1,12 +1,14 @@
 """A container: its record, its engine, and what each verb does with them.
 
 Runs in: every verb (hot; what only some verbs need is imported by them).
-Imports: errors, engine, linux.process, state.
+Imports: posix; errors, engine, linux.process, state.
 Source:  docs/lifecycle.md; runtime-spec runtime.md.
 Never:   prints, reads options, or keeps a fact that the store or the kernel has.
 
-Exports `Container`, `Process`, `open_store`. Making one is in creation.py, taking it away in deletion.py.
+Exports `Container`, `open_store`. Making one is in creation.py, taking it away in deletion.py, exec in addition.py.
 """
+
+import posix
 
 from skerry import paths
 from skerry.engine import ENGINES, engine_class
@@ -21,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from skerry.addition import Process
     from skerry.log import Log
     from skerry.native.engine import NativeEngine
 
@@ -171,7 +174,7 @@ class Container:
 
     @property
     def pidfd(self) -> int:
-        """Of init, readable when it has ended; stays open as long as the object is used.
+        """Of init, readable when it has ended; stays open until `close` or `delete`.
 
         Errors  StateError if it has ended already.
         """
@@ -233,6 +236,13 @@ class Container:
         from skerry.deletion import delete
 
         delete(self, force=force)
+        self.close()
+
+    def close(self) -> None:
+        """Give back what the object holds of init; the container is left alone. Can be repeated."""
+        if self._pidfd >= 0:
+            posix.close(self._pidfd)
+            self._pidfd = -1
 
     def pause(self) -> None:
         self._check("pause")
@@ -298,6 +308,7 @@ class Container:
     def wait(self) -> int:
         """Wait for init, a child of this process, and record its end.
 
+        Wait for its execs first: the kernel lets the init of a pid namespace end when they have been reaped, by us.
         Result  its exit code, or 128 + signal; 255 if unknown.
         """
         ended = process.wait_exit(self.pidfd)
@@ -361,36 +372,3 @@ def delete(store: Store, id: str, *, force: bool = False, log: "Log" = SILENT) -
     from skerry.deletion import delete_id
 
     delete_id(Container, store, id, force=force, log=log)
-
-
-class Process:
-    """An additional process in a container.
-
-    pid          on the host
-    pidfd        readable when it has ended; owned by the object
-    console_fd   the master of its terminal, or -1; owned by the caller
-    """
-
-    __slots__ = ("_container", "console_fd", "pid", "pidfd")
-
-    def __init__(self, container: Container, pid: int, pidfd: int, console_fd: int) -> None:
-        self._container = container
-        self.pid = pid
-        self.pidfd = pidfd
-        self.console_fd = console_fd
-
-    def send_signal(self, number: int) -> None:
-        process.send_signal(self.pidfd, number)
-
-    def wait(self) -> int:
-        """Wait for the process, a child of this one.
-
-        Result  its exit code, or 128 + signal; 255 if unknown.
-        """
-        ended = process.wait_exit(self.pidfd)
-        with_container = self._container
-        try:
-            with_container.store.clear(with_container.id, f"exec-{self.pid}")
-        except Error as error:
-            with_container.log.debug(f"the container went before its process: {error}")
-        return ended[0] if ended is not None else 255

@@ -85,8 +85,7 @@ class Creation:
         self._see(None, facts.check_namespaces, r)
         facts.cgroup_mounts(r, self._layout, self.cgroup)
         self._see(None, self.cgroup.refuse_busy)
-        for warning in self._see((), self.cgroup.check, self._resources):
-            self._log.warning(warning)
+        self._see(None, self.cgroup.check, self._resources)
         r.device_program = self.cgroup.device_program(self._resources) or b""
         if r.process and r.linux.get("seccomp"):
             r.seccomp = self._filter(r.linux["seccomp"])

@@ -163,14 +163,12 @@ def limits(process: "dict[str, Any] | None") -> "dict[int, tuple[int, int]]":
 
 def cgroup_mounts(r: Request, layout: "Layout", cgroup: "Cgroup") -> None:
     """What a mount of type cgroup shows."""
+    r.cgroup_unified = cgroup.paths.get("", "")
     if cgroup.kind == "v2":
         r.cgroup_version = 2
-        r.cgroup_mounts = [("", cgroup.paths[""], "")]
         return
     r.cgroup_version = 1
-    if not any(
-        (entry.get("type") or "") in ("cgroup", "cgroup2") for entry in r.spec.get("mounts") or ()
-    ):
+    if not any(entry.get("type") == "cgroup" for entry in r.spec.get("mounts") or ()):
         return
     by_mount: dict[str, list[str]] = {}
     for name, point in layout.controllers.items():

@@ -208,8 +208,8 @@ class Cgroup:
 
     # limits
 
-    def check(self, resources: "dict[str, Any]", pointer: str = RESOURCES, /) -> list[str]:
-        """Refuse resources that cannot be applied here, changing nothing; return warnings.
+    def check(self, resources: "dict[str, Any]", pointer: str = RESOURCES, /) -> None:
+        """Refuse resources that cannot be applied here, changing nothing.
 
         Errors  SpecError.
         """
@@ -222,7 +222,7 @@ class Cgroup:
                 raise EngineError(
                     "cannot restrict devices: the cgroup controller devices is not mounted"
                 )
-        return limits.check(self, resources, pointer)
+        limits.check(self, resources, pointer)
 
     def prepare(self, resources: "dict[str, Any]", pointer: str = RESOURCES, /) -> "Prepared":
         """Work out what `apply` will write, at a time when there is nothing else to do."""
