@@ -10,7 +10,7 @@ import fcntl
 import posix
 
 from skerry.errors import Error, InitError, SpecError, errno_text
-from skerry.linux import abi, caps, process
+from skerry.linux import abi, caps, process, rlimits
 from skerry.linux.fd import is_inheritable
 from skerry.plan import namespaces
 from skerry.plan.program import PASSWD_LIMIT_BYTES
@@ -157,10 +157,8 @@ def limits(process: "dict[str, Any] | None") -> "dict[int, tuple[int, int]]":
     entries = (process or {}).get("rlimits") or ()
     if not entries:
         return {}
-    import resource  # a library of its own to load
-
-    numbers = {abi.RLIMITS[entry["type"]] for entry in entries}
-    return {number: resource.getrlimit(number) for number in numbers}
+    ours = rlimits.own()
+    return {number: ours[number] for number in {abi.RLIMITS[entry["type"]] for entry in entries}}
 
 
 def cgroup_mounts(r: Request, layout: "Layout", cgroup: "Cgroup") -> None:
