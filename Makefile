@@ -25,8 +25,7 @@ WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman \
-	test-docker test-shim test-containerd bench bench-containerd demo docs install uninstall wheel wheel-programs \
-	dist clean
+	test-docker test-shim test-containerd bench bench-containerd demo docs install uninstall wheel wheel-programs dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -79,16 +78,16 @@ test-oci: build .venv/ready ## the black-box suite; RUNTIME=/usr/sbin/runc runs 
 test-podman: build .venv/ready ## podman and conmon drive the runtime; RUNTIME= as above
 	@$(PYTEST_RUN) tests/podman
 
+test-docker: build .venv/ready ## dockerd and containerd's runc shim drive the runtime
+	@$(SETUP) test
+	@$(PYTEST_RUN) tests/docker
+
 test-shim: build .venv/ready ## the shim of containerd, driven by a stand-in for containerd (root)
 	@$(PYTEST_RUN) tests/shim
 
 test-containerd: build .venv/ready ## containerd drives the shims of runc and skerry; HANDLERS=runc for one of them
 	@$(SETUP) test
 	@$(if $(HANDLERS),HANDLERS=$(HANDLERS)) $(PYTEST_RUN) tests/containerd
-
-test-docker: build .venv/ready ## dockerd and containerd's runc shim drive the runtime
-	@$(SETUP) test
-	@$(PYTEST_RUN) tests/docker
 
 # What is measured is the installed program, as users have it.
 bench: build ## interleaved with runc and crun; writes docs/benchmarks.md (ROUNDS=, CONTAINERS=)

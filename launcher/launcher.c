@@ -276,10 +276,11 @@ __attribute__((noreturn, used)) void enter(long *stack)
 	for (long i = 1; i < argc; i++)
 		arguments[n++] = argv[i];
 	arguments[n] = 0;
-	/* Where there is a snapshot it takes the interpreter's place; one that does not fit starts it itself. */
+	/* Where there is a snapshot it takes the interpreter's place; one that does not fit starts it itself. It holds the
+	 * command line, not the shim of containerd, which lives long and has a zygote. */
 	join(directory, "", script, "");
 	parent(directory);
-	if (join(snapshot, directory, SNAPSHOT, ""))
+	if (!is_shim(name) && join(snapshot, directory, SNAPSHOT, ""))
 		call(__NR_execve, (long)snapshot, (long)arguments, (long)(argv + argc + 1), 0);
 	call(__NR_execve, (long)python, (long)arguments, (long)(argv + argc + 1), 0);
 	refuse("a Python interpreter that can be executed:", "", PYTHONS);

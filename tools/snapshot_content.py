@@ -16,7 +16,6 @@ LOADED = {*sys.modules}
 HOT = ("run", "create", "start", "state", "kill", "delete")
 COLD = ("skerry.cli", "skerry.rpc", "skerry.vm", "skerry.plan.show", "skerry.disk", "skerry.events")
 WARM_ROUNDS = 20
-SHIM = "containerd-shim-"  # as in launch.py
 
 
 class Refusal:
@@ -104,7 +103,6 @@ from _frozen_importlib_external import PathFinder  # noqa: E402
 from _imp import create_dynamic, exec_dynamic  # noqa: E402
 
 from skerry.cli.main import run as _run  # noqa: E402
-from skerry.shims.task.launch import run as _be_shim  # noqa: E402
 
 # Python's own handler would answer ^C with a traceback (launch.py).
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
@@ -123,10 +121,8 @@ def entry():
             sys.modules["_json"] = module
         except ImportError:
             pass  # as an import says in a moment
-    name = sys.argv.pop(1)
+    del sys.argv[1]  # the name it was called by, for launch.py to choose by
     sys.argv[0] = "skerry"
-    if name.startswith(SHIM):
-        _be_shim(name, sys.argv[1:])
     _run()
 
 

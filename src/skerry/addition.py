@@ -6,11 +6,10 @@ Never:   changes the container's own keys.
 """
 
 import posix
-from struct import pack
 
 from skerry.creation import check_console, hand_over, inherited_fds, write_pid_file
 from skerry.engine import Options
-from skerry.errors import Error, InitError, KernelError, NoSuchKey
+from skerry.errors import Error, InitError
 from skerry.linux import process as processes
 from skerry.spec.validate import check_process
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from skerry.container import Container
 
-_TCGETS, _TIOCSWINSZ = 0x5401, 0x5414
-
 
 class Wishes:
     """The caller's arguments of Container.exec."""
@@ -30,6 +27,7 @@ class Wishes:
         "cgroup",
         "console_socket",
         "detach",
+        "ignore_paused",
         "pid_file",
         "pidfd_socket",
         "preserve_fds",
@@ -39,7 +37,7 @@ class Wishes:
     def __init__(self) -> None:
         self.stdio = (0, 1, 2)
         self.console_socket = self.pid_file = self.pidfd_socket = self.cgroup = ""
-        self.detach = False
+        self.detach = self.ignore_paused = False
         self.preserve_fds = 0
 
 
@@ -93,6 +91,8 @@ def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "P
     options.stdio = wishes.stdio
     options.console = bool(process.get("terminal"))
     options.preserve, options.extra_env = inherited_fds(wishes.preserve_fds)
+    options.ignore_paused = wishes.ignore_paused
+    container.engine.refuse(options, pidfd_socket=bool(wishes.pidfd_socket))
     execution = container.engine.exec(
         container.spec(),
         process,
@@ -111,8 +111,9 @@ def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "P
             dialogue.console_fd = -1
         if wishes.pidfd_socket:
             hand_over(wishes.pidfd_socket, dialogue.pidfd, "pidfd")
-        value = {"pid": dialogue.pid, "start": dialogue.start_time, "tty": options.console}
-        container.store.set(container.id, key, value)
+        if execution.facts is not None:
+            value = {"pid": dialogue.pid, "start": dialogue.start_time, **execution.facts}
+            container.store.set(container.id, key, value)
         if wishes.pid_file:
             write_pid_file(wishes.pid_file, dialogue.pid)
         execution.finish()
@@ -121,47 +122,6 @@ def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "P
         _clear(container, key)
         raise
     return Process(container, dialogue.pid, dialogue.pidfd, dialogue.console_fd)
-
-
-def resize(container: "Container", width: int, height: int, pid: "int | None") -> None:
-    """Container.resize.
-
-    The terminal is fetched by pidfd and checked; /proc/<pid>/fd/0 would open whatever is there by then.
-    """
-    import fcntl
-
-    from skerry.linux import libc
-
-    pidfd = _find(container, pid)
-    try:
-        tty = libc.pidfd_getfd(pidfd, 0)
-        try:
-            fcntl.ioctl(tty, _TCGETS, bytes(64))
-            fcntl.ioctl(tty, _TIOCSWINSZ, pack("HHHH", height, width, 0, 0))
-        except OSError as error:
-            raise KernelError(
-                "resize", "the terminal of a process without one", error.errno or 0
-            ) from error
-        finally:
-            posix.close(tty)
-    finally:
-        posix.close(pidfd)
-
-
-def _find(container: "Container", pid: "int | None") -> int:
-    """A pidfd of init or of an exec."""
-    init_pid, pidfd = container.engine.init()
-    if pid is None or pid == init_pid:
-        return pidfd
-    posix.close(pidfd)
-    key = f"exec-{pid}"
-    value = container.store.get(container.id, key)
-    found = None
-    if type(value) is dict:
-        found = processes.open_pidfd(value.get("pid") or 0, value.get("start") or 0)
-    if found is None:
-        raise NoSuchKey(container.id, key)
-    return found
 
 
 def _clear(container: "Container", key: str) -> None:

@@ -5,7 +5,7 @@ Imports: posix; errors, engine, linux.process, state.
 Source:  docs/lifecycle.md; runtime-spec runtime.md.
 Never:   prints, reads options, or keeps a fact that the store or the kernel has.
 
-Exports `Container`, `open_store`. Making one is in creation.py, taking it away in deletion.py, exec in addition.py.
+Making one is in creation.py, taking it away in deletion.py, another process in it in addition.py.
 """
 
 import posix
@@ -60,6 +60,7 @@ class Container:
         self.console_fd = -1
         self._pidfd = -1
         engine = engine_class(record.get("Isolation") or "process")
+        # Or another with the same methods (engine.py).
         self.engine: NativeEngine = engine(store, id, log)
 
     @classmethod
@@ -82,6 +83,9 @@ class Container:
         no_pivot: bool = False,
         new_keyring: bool = True,
         pidfd_socket: str = "",
+        shim_log: str = "",
+        vm_log: str = "",
+        vm_console: str = "",
         log: "Log" = SILENT,
     ) -> "Container":
         """Make a container; its program waits for `start`.
@@ -104,6 +108,7 @@ class Container:
         wishes.no_pivot = no_pivot
         wishes.new_keyring = new_keyring
         wishes.pidfd_socket = pidfd_socket
+        wishes.shim_log, wishes.vm_log, wishes.vm_console = shim_log, vm_log, vm_console
         return create(cls, store, id, bundle, spec, wishes, log)
 
     @classmethod
@@ -163,9 +168,14 @@ class Container:
         return state
 
     def processes(self) -> "list[int]":
-        """Host pids of all its processes, ascending."""
+        """Pids of all its processes, ascending: the host's, or in a VM the guest's."""
         self._check("ps")
         return self.engine.processes()
+
+    def process_table(self) -> "list[dict[str, str]] | None":
+        """What ps shows of them where the host's own cannot; None where it can."""
+        self._check("ps")
+        return self.engine.process_table()
 
     def stats(self) -> "dict[str, Any]":
         """Figures as `events` prints them under `data`."""
@@ -292,6 +302,7 @@ class Container:
         wishes.pid_file = pid_file
         wishes.pidfd_socket = pidfd_socket
         wishes.cgroup = cgroup
+        wishes.ignore_paused = ignore_paused
         self._check("exec --ignore-paused" if ignore_paused else "exec")
         return add(self, process, wishes)
 
@@ -300,10 +311,8 @@ class Container:
 
         Errors  NoSuchKey for an exec that is not there; Error for a process without a terminal.
         """
-        from skerry.addition import resize
-
         self._check("resize-tty")
-        resize(self, width, height, pid)
+        self.engine.resize(width, height, pid)
 
     def wait(self) -> int:
         """Wait for init, a child of this process, and record its end.
@@ -313,8 +322,20 @@ class Container:
         """
         ended = process.wait_exit(self.pidfd)
         code, signal = ended if ended is not None else (255, 0)
-        self.record_end(code, signal, "exit")
+        if self.engine.writes_exit:
+            self._tell_end()
+        else:
+            self.record_end(code, signal, "exit")
         return code
+
+    def _tell_end(self) -> None:
+        """Warn if it is the VM that has ended."""
+        try:
+            end = self.store.get(self.id, "exit")
+        except Error:
+            return
+        if type(end) is dict and end.get("message"):
+            self.log.warning(str(end["message"]))
 
     # for the rest of the core
 
@@ -344,7 +365,7 @@ class Container:
             "ociVersion": self.record.get("OciVersion") or "",
             "id": self.id,
             "status": status,
-            "pid": self.engine.pid() if status == words.RUNNING else 0,
+            "pid": self.engine.hook_pid() if status == words.RUNNING else 0,
             "bundle": self.record.get("Bundle") or "",
         }
         if self.record.get("Annotations"):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from skerry.log import Log
     from skerry.native.create import Creation
     from skerry.state.store import Store
+    from skerry.vm.shim import Built
 
 _UNIQUE_BYTES = 16
 _ENAMETOOLONG = 36
@@ -35,7 +36,7 @@ class Wishes:
 
     __slots__ = (
         "console_socket", "detach", "host", "isolation", "network_from", "new_keyring", "no_pivot", "owner", "pid_file",
-        "pidfd_socket", "preserve_fds", "stdio",
+        "pidfd_socket", "preserve_fds", "shim_log", "stdio", "vm_console", "vm_log",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -45,6 +46,7 @@ class Wishes:
         self.detach = self.new_keyring = True
         self.no_pivot = False
         self.preserve_fds = 0
+        self.shim_log = self.vm_log = self.vm_console = ""
 
 
 def create(
@@ -58,6 +60,8 @@ def create(
 ) -> "Container":
     """Container.create."""
     bundle = paths.absolute(bundle)
+    if not _is_unicode(bundle):
+        raise UsageError(f"cannot use bundle {bundle}: its path is not UTF-8")
     if spec is None:
         spec, _ = load_bundle(bundle)
     for warning in check_spec(spec, isolation_flag=wishes.isolation):
@@ -69,6 +73,7 @@ def create(
     record = _record(store, id, bundle, spec, place, wishes)
     container = cls(store, id, record, log)
     options = _options(spec, wishes, bundle, has_terminal)
+    container.engine.refuse(options, pidfd_socket=bool(wishes.pidfd_socket))
     store.create_many(id, {"state": record, "spec": spec})
     try:
         creation = container.engine.create(spec, record, options)
@@ -77,6 +82,11 @@ def create(
         _undo(container)
         raise
     return container
+
+
+def _is_unicode(path: str) -> bool:
+    """The state is JSON; a byte that is none of UTF-8 comes as half a surrogate pair."""
+    return path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def check_console(terminal: bool, socket: str, *, detach: bool) -> None:  # noqa: FBT001
@@ -173,6 +183,8 @@ def _options(spec: "dict[str, Any]", wishes: Wishes, bundle: str, terminal: bool
     options.no_pivot = wishes.no_pivot
     options.new_keyring = wishes.new_keyring
     options.layers = annotations.layer_paths(spec.get("annotations") or {}, bundle)
+    options.shim_log, options.vm_log = wishes.shim_log, wishes.vm_log
+    options.vm_console = wishes.vm_console
     return options
 
 
@@ -217,7 +229,7 @@ def _record(
     }
 
 
-def _settle(container: "Container", creation: "Creation", wishes: Wishes) -> None:
+def _settle(container: "Container", creation: "Creation | Built", wishes: Wishes) -> None:
     """Init is ready: put it on record, tell whoever asked, then let it go to the gate."""
     dialogue = creation.dialogue
     if dialogue is None:
@@ -233,7 +245,8 @@ def _settle(container: "Container", creation: "Creation", wishes: Wishes) -> Non
             hand_over(wishes.pidfd_socket, dialogue.pidfd, "pidfd")
         who = {"pid": dialogue.pid, "start": dialogue.start_time}
         store.set(id, "shim", who)
-        store.set(id, "pid", {**who, "ops": len(creation.plan.ops)})
+        if creation.facts is not None:
+            store.set(id, "pid", {**who, **creation.facts})
         if wishes.pid_file:
             write_pid_file(wishes.pid_file, dialogue.pid)
         creation.finish()
@@ -245,15 +258,9 @@ def _settle(container: "Container", creation: "Creation", wishes: Wishes) -> Non
 
 def _keep_network(container: "Container", pid: int, pidfd: int) -> None:
     """The key `netns`, for those who will share it (docs/lifecycle.md 37-39)."""
-    network = container.record["NetworkNamespace"]
-    if network is None:
-        return
-    if not network:
-        network = f"/proc/{pid}/ns/net"
-        if container.record["SandboxID"] == container.id:
-            # Init may end before the pod does.
-            network = container.engine.hold_network(pidfd)
-    container.store.set(container.id, "netns", network)
+    path = container.engine.keep_network(container.record, pid, pidfd)
+    if path:
+        container.store.set(container.id, "netns", path)
 
 
 def _undo(container: "Container") -> None:

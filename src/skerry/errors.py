@@ -27,6 +27,7 @@ The form of a message: `cannot <verb> <object>: <cause>`, lower case, no full st
 import errno as _errno
 
 MESSAGE_LIMIT_BYTES = 500
+CONSOLE_LINES = 5  # of a guest's last words, in a message
 
 
 def one_line(text: str, /, limit: int = MESSAGE_LIMIT_BYTES) -> str:
@@ -165,6 +166,28 @@ class EngineError(Error):
         super().__init__(message, hint=hint)
         self.id = id
         self.operation = operation
+
+
+class VmError(EngineError):
+    """A virtual machine could not do what it was to. `.console`: the last lines its guest wrote."""
+
+    def __init__(
+        self, message: str, *, phase: str, console: "list[str] | None" = None, hint: str = ""
+    ) -> None:
+        self.phase = phase
+        self.console = console or []
+        shown = "".join(f" | {line}" for line in self.console[-CONSOLE_LINES:])
+        super().__init__(f"{message}; console:{shown}" if shown else message, hint=hint)
+
+
+class VmUnreachable(EngineError):
+    """`VM <id> cannot be contacted`. `.is_late`: somebody listens, and does not answer."""
+
+    is_late = False
+
+
+class GuestError(EngineError):
+    pass
 
 
 class ReleaseError(Error):

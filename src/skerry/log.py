@@ -47,10 +47,11 @@ FORMATS = {"text": _text, "json": _json_line}
 class Log:
     """An open log; `close` it, or leave it to the end of the process."""
 
-    __slots__ = ("_fd", "_form", "_levels")
+    __slots__ = ("_fd", "_form", "_levels", "format")
 
     def __init__(self, fd: int, form: str, levels: "tuple[str, ...]") -> None:
         self._fd = fd
+        self.format = form
         self._form = FORMATS[form]
         self._levels = levels
 
@@ -65,6 +66,11 @@ class Log:
 
     def error(self, message: str) -> None:
         self._write("error", message)
+
+    def options(self) -> "list[str]":
+        """The command line's words for a helper that is to log likewise (lifecycle 61)."""
+        debug = ["--debug"] if "debug" in self._levels else []
+        return ["--log-format", self.format, *debug]
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1

@@ -17,17 +17,26 @@ from skerry.errors import UsageError
 VERSION = "0.1.0"
 
 RUN = "/run/skerry"
+IMAGES = "/var/cache/skerry/images"  # guest images of vm isolation
 DEFAULT_ROOT = "default"
 
 # In a root
 BOOT = "@boot"  # the kernel's boot id, lifecycle 13
 SCRATCH = "@tmp"  # directories on their way into the store or out of it
 SECCOMP_CACHE = "@seccomp"  # compiled filters, by hash
+VMS = "@vm"  # a directory for each utility VM, by the UniqueID of its owner
+TEMPLATES = "@templates"  # saved machines, by key
+
+# In the run directory, for all roots
+SLOTS = "@slots"  # a locked file for each user id in use by a helper
 
 # In the directory of an id
 ID = "@id"  # the id as text; whatever lacks it is no container of ours
 ROOTFS = "rootfs"  # where the overlay of the layers is mounted, in the container's namespace
 GATE = "gate"  # the socket that init waits on between create and start
+
+# In the directory of a VM; beside it one socket for each container, by its UniqueID
+VMSHIM = "vmshim"
 
 INIT = "skerry-init"
 CONFIG = "config.json"
@@ -49,6 +58,16 @@ def install_root() -> str:
 def init_path() -> str:
     """The installed skerry-init."""
     return f"{_package()}/{INIT}"
+
+
+def launch_path() -> str:
+    """The script that the launcher, and whoever starts a helper, gives to the interpreter."""
+    return f"{_package()}/launch.py"
+
+
+def vm_dir(root: str, unique_id: str) -> str:
+    """Where the sockets and files of a VM are."""
+    return f"{root}/{VMS}/{unique_id}"
 
 
 def _package() -> str:
@@ -100,6 +119,20 @@ def _run_directory() -> str:
     if not base.startswith("/"):
         raise UsageError("cannot find the state directory: XDG_RUNTIME_DIR is not an absolute path")
     return f"{absolute(base)}/skerry"
+
+
+def image_cache() -> str:
+    """Where guest images lie.
+
+    Errors  UsageError for an ordinary user without a home.
+    """
+    if posix.geteuid() == 0:
+        return IMAGES
+    for variable, below_it in ((b"XDG_CACHE_HOME", ""), (b"HOME", "/.cache")):
+        base = posix.environ.get(variable, b"").decode("utf-8", "surrogateescape")
+        if base.startswith("/"):
+            return f"{absolute(base)}{below_it}/skerry/images"
+    raise UsageError("cannot find the image cache: neither XDG_CACHE_HOME nor HOME is an absolute path")
 
 
 def state_dir(root: str, id: str) -> str:

@@ -23,6 +23,8 @@ DEFAULTS = {
     "RESUME": (240, "the engine to thaw it"),
     "SAVE": (240, "the engine to write its memory"),
     "COMMAND": (240, "an external command"),
+    "BOOT": (120, "a VM to boot up to its agent's first word"),
+    "DEVICE": (10, "QEMU to answer, the guest to let go of a device"),
     "ANSWER": (120, "the guest to answer a request"),
     "STOP": (300, "a container in a guest to stop when it was asked to"),
     "KILL": (10, "the kernel to end what was killed"),

@@ -284,9 +284,7 @@ def test_installed_files_are_open_to_read_and_closed_to_write(tmp_path):
         os.umask(old)
     top = tmp_path / "prefix"
     modes = {p: stat.S_IMODE(p.stat().st_mode) for p in top.rglob("*")}
-    programs = {
-        made.launcher, made.launcher.parent / SHIM, made.package / "skerry-init", made.package / "skerry.snapshot",
-    }  # fmt: skip
+    programs = {made.launcher, made.launcher.parent / SHIM, made.package / "skerry-init", made.package / "skerry.snapshot"}
     wrong = {
         str(p): oct(m)
         for p, m in modes.items()

@@ -254,6 +254,10 @@ def test_a_parent_with_processes_cannot_pass_a_controller_on():
         group = scene.make("pod/a")
         with pytest.raises(KernelError, match="cannot enable controller hugetlb .*leaves only"):
             group.apply({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]})
+        # What is only counted is let be: a threaded domain above would take the child's processes from it.
+        assert (HERE / parent.paths[""].removeprefix(f"{HERE}/") / "cgroup.type").read_text() == "domain\n"
+        scene.child(group)
+        assert group.processes()
 
 
 @in_pure_v2

@@ -20,24 +20,27 @@ LAYERS = (
         ("state", "the key store, and the status derived from facts"),
         ("rpc", "how our processes talk"),
         ("hooks", "hooks that run on the host"),
+        ("disk", "scratch disks"),
     ),
     (
         ("plan", "spec to plan; pure"),
         ("engine", "what an engine is, and the registry of engines"),
     ),
     (("native", "containers by namespaces and cgroups"),),
+    (("vm", "the host's half of containers in utility VMs"),),
     (
         ("container", "a container and its verbs"),
         ("creation", "from a bundle to a container that waits, or back to nothing"),
         ("addition", "another process in a container"),
         ("deletion", "release, and forget"),
         ("pod", "containers that share"),
-        ("disk", "scratch disks"),
         ("events", "what happens to a container, as it happens"),
+        ("doctor", "what the host can do"),
     ),
     (
         ("cli", "the command line, a file for each verb"),
         ("shims", "processes that hold what outlives a command"),
+        ("agent", "pid 1 of a utility VM"),
     ),
 )
 

@@ -52,4 +52,5 @@ def private_mounts() -> None:
 def pure_v2() -> None:
     """/sys/fs/cgroup is a cgroup2 mount and nothing else, as on a v2 host."""
     private_mounts()
-    host.mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
+    if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):  # else it is there already, and the kernel says EBUSY
+        host.mount("cgroup2", "/sys/fs/cgroup", "cgroup2")

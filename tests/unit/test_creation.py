@@ -34,7 +34,7 @@ class Dialogue:
 class Creation:
     def __init__(self, calls):
         self.dialogue = Dialogue(calls)
-        self.plan = type("Plan", (), {"ops": ()})
+        self.facts = {"ops": 0}
         self.calls = calls
 
     def finish(self):
@@ -50,6 +50,12 @@ class Engine:
 
     def __init__(self, store, id, log):
         self.store, self.id = store, id
+
+    def refuse(self, options, *, pidfd_socket):
+        pass
+
+    def keep_network(self, record, pid, pidfd):
+        return ""
 
     def create(self, spec, record, options):
         self.calls.append("create")

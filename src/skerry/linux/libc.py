@@ -1,9 +1,12 @@
 """The only door to shared libraries.
 
-Runs in: create, exec, when a seccomp filter is not in the cache.   Imports: ctypes (3 ms), late.
-Source:  seccomp.h of libseccomp 2.5.
+Runs in: create, exec, when a seccomp filter is not in the cache; the agent.   Imports: ctypes (3 ms), late.
+Source:  seccomp.h of libseccomp 2.5; mount(2), umount(2), finit_module(2), reboot(2).
 Never:   runs on the hot path, or guesses an argument's width: the table has them all.
 """
+
+import errno
+import posix
 
 from skerry.errors import EngineError, KernelError
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _PIDFD_GETFD = 438  # the same on every architecture
+_FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
+POWER_OFF, RESTART = 0x4321FEDC, 0x01234567  # linux/reboot.h
 
 # p pointer, s string, i int, u 32 bits unsigned, v nothing; the first letter is the result
 _FUNCTIONS = {
@@ -99,3 +104,49 @@ def pidfd_getfd(pidfd: int, number: int) -> int:
     if fd < 0:
         raise KernelError("fetch", f"fd {number} of a process", ctypes.get_errno())
     return fd
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    """Errors  KernelError."""
+    strings = [text.encode("utf-8", "surrogateescape") for text in (source, target, kind, data)]
+    _call("mount", "mount", f"{kind or source} on {target}", *strings[:3], flags, strings[3])
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """Errors  KernelError."""
+    _call("umount2", "unmount", target, target.encode("utf-8", "surrogateescape"), flags)
+
+
+def load_module(fd: int, name: str) -> None:
+    """Load a module of the kernel; one that is there already is no error.
+
+    Errors  KernelError.
+    """
+    try:
+        _call("syscall", "load", f"module {name}", _FINIT_MODULE[posix.uname().machine], fd, b"", 0)
+    except KernelError as error:
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def reboot(command: int) -> None:
+    """End the machine. Nothing is written back first.
+
+    Errors  KernelError; it does not return otherwise.
+    """
+    _call("reboot", "end", "the machine", command)
+
+
+def _call(function: str, verb: str, what: str, *arguments: "int | bytes") -> None:
+    """Call a function of the C library that answers -1 and errno; numbers are passed as longs, bytes as pointers."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    called = getattr(libc, function)
+    called.restype = ctypes.c_long if function == "syscall" else ctypes.c_int
+    passed = [
+        ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+        for value in arguments
+    ]
+    if called(*passed) < 0:
+        raise KernelError(verb, what, ctypes.get_errno())

@@ -18,10 +18,20 @@ LAYERS = "run.skerry.layers"
 _OURS = "run.skerry."
 # What names a path or another container: not for a pod's annotations, which are the tenant's.
 OPERATOR_ONLY = (LAYERS, NETWORK_FROM)
-_KNOWN = (ISOLATION, *OPERATOR_ONLY)
+# name -> setting of the VM, kind of its value (vm/settings.py)
+VM_SETTINGS = {
+    "run.skerry.vm.memory": ("memory_mib", "number"),
+    "run.skerry.vm.vcpus": ("vcpus", "number"),
+    "run.skerry.vm.template": ("template", "boolean"),
+    "run.skerry.vm.profile": ("profile", "profile"),
+    "run.skerry.vm.kernel": ("kernel", "path"),
+    "run.skerry.vm.initrd": ("initrd", "path"),
+    "run.skerry.vm.hypervisor": ("hypervisor", "path"),
+}
+_KNOWN = (ISOLATION, *OPERATOR_ONLY, *VM_SETTINGS)
 
 # type, id, and what the family calls a sandbox; the first family with a type decides
-_FAMILIES = (
+FAMILIES = (
     ("io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id", "sandbox"),
     ("io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID", "sandbox"),
     ("io.kubernetes.docker.type", "io.kubernetes.sandbox.id", "podsandbox"),
@@ -31,7 +41,7 @@ _ISOLATIONS = ("process", "vm")
 
 def sandbox(annotations: "dict[str, str]") -> "tuple[str, str]":
     """(kind, sandbox id) of a container; kind is `sandbox`, `container` or "" for standalone."""
-    for type_name, id_name, sandbox_word in _FAMILIES:
+    for type_name, id_name, sandbox_word in FAMILIES:
         kind = annotations.get(type_name)
         if kind:
             sandbox_id = annotations.get(id_name, "")
@@ -80,12 +90,27 @@ def layer_paths(annotations: "dict[str, str]", bundle: str) -> "list[str]":
     return [below(bundle, path) for path in layers(annotations)]
 
 
+def without_placing(annotations: "dict[str, str]") -> "dict[str, str]":
+    """What is left without those that say where a container goes: they were obeyed already."""
+    placing = {name for names in FAMILIES for name in names[:2]}
+    return {
+        name: value
+        for name, value in annotations.items()
+        if name not in placing and not name.startswith(_OURS)
+    }
+
+
+def is_tenant(annotations: "dict[str, str]") -> bool:
+    """Whether they come with a pod, and so from whoever wrote the pod (lifecycle 32)."""
+    return any(annotations.get(type_name) for type_name, _, _ in FAMILIES)
+
+
 def check_ours(annotations: "dict[str, str]") -> None:
     """Refuse an annotation of ours that is unknown, or that a tenant may not give.
 
     Errors  SpecError at the annotation.
     """
-    tenant = any(annotations.get(type_name) for type_name, _, _ in _FAMILIES)
+    tenant = is_tenant(annotations)
     for name in annotations:
         if not name.startswith(_OURS):
             continue

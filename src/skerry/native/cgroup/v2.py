@@ -47,6 +47,11 @@ def enable(group: "Cgroup", controllers: "Iterable[str]", /, *, needed: bool) ->
         return
     above = group.unified
     for part in leaf[len(above) + 1 :].split("/"):
+        if _is_occupied(above):
+            # cpu and pids would be taken there, and make of it a threaded domain: below it no cgroup takes processes.
+            if needed:
+                raise _refusal(missing[0], above, errno.EBUSY)
+            return
         for name in missing:
             try:
                 cgroupfs.write(f"{above}/cgroup.subtree_control", f"+{name}")
@@ -54,6 +59,13 @@ def enable(group: "Cgroup", controllers: "Iterable[str]", /, *, needed: bool) ->
                 if needed:
                     raise _refusal(name, above, error.errno or 0) from None
         above = f"{above}/{part}"
+
+
+def _is_occupied(path: str, /) -> bool:
+    """Whether a cgroup holds processes itself; the root may, and it alone has no type."""
+    return bool(
+        cgroupfs.read_or(f"{path}/cgroup.type") and cgroupfs.read_or(f"{path}/cgroup.procs")
+    )
 
 
 _REFUSALS = {

@@ -15,6 +15,7 @@ from skerry.shims.task.record import CREATED, RUNNING, STOPPED, UNKNOWN, Process
 from skerry.shims.task.stdio import open_stdio
 from skerry.shims.task.ttrpc import (
     EXISTS,
+    INTERNAL,
     INVALID,
     NOT_FOUND,
     PRECONDITION,
@@ -63,6 +64,11 @@ def create(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
 
     def done(result: "Any", error: "BaseException | None") -> None:
         call.ended = None
+        if isinstance(error, Failure) and error.code == INTERNAL:
+            # Who made it was killed, and has undone nothing.
+            cause = error
+            pod.run(task, remove, lambda *_: fail(cause), apart=True)
+            return
         if error is not None:
             fail(error)
             return
@@ -70,8 +76,8 @@ def create(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
             pod.made(task, store, *result)
         except Exception as late:
             # It is there, and nobody will know of it: away with it.
-            cause: BaseException = late
-            pod.run(task, remove, lambda *_: fail(cause), apart=True)
+            unfit: BaseException = late
+            pod.run(task, remove, lambda *_: fail(unfit), apart=True)
             return
         pid = task.init.pid
         pod.publisher.publish("/tasks/create", {**_created(request), "pid": pid})

@@ -1,0 +1,1 @@
+"""Containers in utility VMs: what the host does for them."""
