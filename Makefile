@@ -21,7 +21,7 @@ WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman \
-	bench demo docs install uninstall wheel wheel-programs dist clean
+	test-vm test-oci-vm bench bench-vm demo docs install uninstall wheel wheel-programs dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -70,6 +70,12 @@ test-install: build .venv/ready ## checkout, make install and pip install start 
 test-oci: build .venv/ready ## the black-box suite; RUNTIME=/usr/sbin/runc runs it on another runtime
 	@$(PYTEST_RUN) tests/oci
 
+test-vm: build .venv/ready ## virtual machines: QEMU, the agent, containers in VMs
+	@$(PYTEST_RUN) tests/vm
+
+test-oci-vm: build .venv/ready ## the black-box suite with every container in a VM (an hour without KVM)
+	@ISOLATION=vm $(PYTEST_RUN) tests/oci
+
 test-podman: build .venv/ready ## podman and conmon drive the runtime; RUNTIME= as above
 	@$(PYTEST_RUN) tests/podman
 
@@ -78,6 +84,9 @@ bench: build ## interleaved with runc and crun; writes docs/benchmarks.md (ROUND
 	@$(SETUP) test
 	@$(MAKE) install PREFIX=$(CURDIR)/build/bench
 	@$(PYTHON) -B tools/bench_start --skerry build/bench/bin/skerry $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CONTAINERS),--containers $(CONTAINERS))
+
+bench-vm: build ## pods in VMs; writes docs/benchmarks-vm.md (ROUNDS=)
+	@$(PYTHON) -B tools/bench_vm $(if $(ROUNDS),--rounds $(ROUNDS))
 
 demo: build ## makes a bundle, shows its plan, and takes a container through its life (root)
 	@$(SETUP) demo
