@@ -9,10 +9,9 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from support.rootfs import APPLETS
-
 from skerry.vm.image.assemble import _interpreter
 from skerry.vm.image.libraries import Libraries
+from support.rootfs import APPLETS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("_pytest", "iniconfig", "packaging", "pluggy", "pygments", "pytest")
