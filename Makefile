@@ -21,7 +21,7 @@ WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman \
-	bench demo docs install uninstall wheel wheel-programs dist clean
+	test-vm image bench demo docs install uninstall wheel wheel-programs dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -51,7 +51,7 @@ build/compiled: $(SOURCES) | setup
 check: build .venv/ready ## style, unit and golden tests (what a commit hook would call)
 	@$(PYTEST_RUN) tests/style tests/unit tests/golden
 
-test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman
+test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, vm
 	@$(SETUP) test
 	@$(PYTEST_RUN) tests
 
@@ -72,6 +72,13 @@ test-oci: build .venv/ready ## the black-box suite; RUNTIME=/usr/sbin/runc runs 
 
 test-podman: build .venv/ready ## podman and conmon drive the runtime; RUNTIME= as above
 	@$(PYTEST_RUN) tests/podman
+
+test-vm: build .venv/ready ## guests under QEMU: the agent, the machine, the engine (root)
+	@$(SETUP) test
+	@$(PYTEST_RUN) tests/vm
+
+image: build ## the guest image of vm isolation, from this machine's kernel and interpreter
+	@$(RUNTIME) image build
 
 # What is measured is the installed program, as users have it.
 bench: build ## interleaved with runc and crun; writes docs/benchmarks.md (ROUNDS=, CONTAINERS=)

@@ -9,7 +9,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from skerry.vm.image.assemble import _interpreter
+from skerry.vm.image.assemble import own_interpreter
 from skerry.vm.image.libraries import Libraries
 from support.rootfs import APPLETS
 
@@ -47,7 +47,7 @@ def build(root: Path) -> Path:
 
 
 def _add_interpreter(root: Path) -> None:
-    interpreter = _interpreter()
+    interpreter = own_interpreter()
     library = Path(sysconfig.get_path("stdlib"))
     ignore = shutil.ignore_patterns("__pycache__", "test", "tests", "idlelib", "tkinter", "ensurepip", "config-*")
     shutil.copytree(library, root / str(library).lstrip("/"), symlinks=True, ignore=ignore)

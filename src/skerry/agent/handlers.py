@@ -14,7 +14,7 @@ import posix
 from skerry.agent import figures, network, streams
 from skerry.agent.members import INIT, Member, Running, Stdio
 from skerry.agent.storage import ROOT, Storages
-from skerry.agent.worker import Worker
+from skerry.agent.worker import Notes
 from skerry.container import Container
 from skerry.errors import EngineError, Error, NoSuchKey, NotFound, StateError
 from skerry.linux.cgroupfs import read
@@ -77,7 +77,7 @@ def create(agent: "Agent", request: "Request") -> "Steps":
     stdio = _open_stdio(agent, request["streams"], terminal=bool(request.get("terminal")))
     member = agent.members[id] = Member(agent.loop, id, agent.tell)
 
-    def work() -> "tuple[dict[str, Any], list[int]]":
+    def work(notes: Notes) -> "tuple[dict[str, Any], list[int]]":
         place = Storages(id)
         try:
             for storage in storages:
@@ -90,6 +90,7 @@ def create(agent: "Agent", request: "Request") -> "Steps":
                 isolation="process",
                 stdio=stdio.fds,
                 detach=False,
+                log=notes,
             )
         except BaseException:
             place.undo()
@@ -111,8 +112,8 @@ def exec_process(agent: "Agent", request: "Request") -> "Steps":
         raise EngineError(f"process {name} is there already", id=member.id, operation="exec")
     stdio = _open_stdio(agent, request["streams"], terminal=bool(spec.get("terminal")))
 
-    def work() -> "tuple[dict[str, Any], list[int]]":
-        process = Container.load(agent.store, member.id).exec(
+    def work(notes: Notes) -> "tuple[dict[str, Any], list[int]]":
+        process = Container.load(agent.store, member.id, log=notes).exec(
             spec,
             stdio=stdio.fds,
             cgroup=request.get("cgroup") or "",
@@ -127,8 +128,8 @@ def exec_process(agent: "Agent", request: "Request") -> "Steps":
 def start(agent: "Agent", request: "Request") -> "Steps":
     member = _member(agent, request)
 
-    def work() -> "tuple[dict[str, Any], list[int]]":
-        container = Container.load(agent.store, member.id)
+    def work(notes: Notes) -> "tuple[dict[str, Any], list[int]]":
+        container = Container.load(agent.store, member.id, log=notes)
         container.start()
         return {"pid": container.engine.pid()}, []
 
@@ -140,9 +141,9 @@ def delete(agent: "Agent", request: "Request") -> "Steps":
     """Whatever is left of the container, also where it was never made, or only half."""
     id, force = request["container"], bool(request.get("force"))
 
-    def work() -> "tuple[None, list[int]]":
+    def work(notes: Notes) -> "tuple[None, list[int]]":
         try:
-            Container.load(agent.store, id).delete(force=force)
+            Container.load(agent.store, id, log=notes).delete(force=force)
         except (NotFound, NoSuchKey):
             pass
         Storages(id).release()
@@ -150,7 +151,7 @@ def delete(agent: "Agent", request: "Request") -> "Steps":
 
     member = agent.members.get(id)
     if member is None:
-        yield Worker(agent.loop, work).done
+        yield agent.worker(work).done
         return
     yield from _in_turn(agent, member, work, [])
     for running in [*member.processes.values()]:
@@ -166,7 +167,7 @@ def signal(agent: "Agent", request: "Request") -> "Steps":
     number, name = request["signal"], request.get("process") or INIT
     if number == _SIGKILL or request.get("all"):
         if name == INIT:
-            yield Worker(agent.loop, lambda: _kill(agent, member.id, request)).done
+            yield agent.worker(lambda notes: _kill(agent, member.id, request, notes)).done
             return
     running = member.processes.get(name)
     if running is None or running.ended:
@@ -304,8 +305,8 @@ def _forget_streams(agent: "Agent", stdio: Stdio) -> None:
 def _verb(agent: "Agent", request: "Request", do: "Callable[[Container], None]") -> "Steps":
     member = _member(agent, request)
 
-    def work() -> "tuple[None, list[int]]":
-        do(Container.load(agent.store, member.id))
+    def work(notes: Notes) -> "tuple[None, list[int]]":
+        do(Container.load(agent.store, member.id, log=notes))
         return None, []
 
     yield from _in_turn(agent, member, work, [])
@@ -317,12 +318,12 @@ def _in_turn(agent: "Agent", member: Member, work: "Work", keep: "list[int]") ->
     mine = member.turn
     try:
         yield before
-        return (yield Worker(agent.loop, work, keep=keep).done)
+        return (yield agent.worker(work, keep=keep).done)
     finally:
         mine.set()
 
 
-def _kill(agent: "Agent", id: str, request: "Request") -> "tuple[None, list[int]]":
-    container = Container.load(agent.store, id)
+def _kill(agent: "Agent", id: str, request: "Request", notes: Notes) -> "tuple[None, list[int]]":
+    container = Container.load(agent.store, id, log=notes)
     container.kill(request["signal"], all=bool(request.get("all")))
     return None, []

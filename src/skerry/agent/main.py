@@ -14,6 +14,7 @@ import sys
 from skerry.agent import handlers, machine
 from skerry.agent.children import Children
 from skerry.agent.members import Member
+from skerry.agent.worker import Worker
 from skerry.container import open_store
 from skerry.errors import Error, RpcError, UsageError, one_line
 from skerry.jsonio import loads
@@ -24,10 +25,11 @@ from skerry.rpc.loop import Future, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from skerry.agent.streams import Input, Output
+    from skerry.agent.worker import Work
 
 PROTOCOL = 1
 _CONTROL_LIMIT_BYTES = 4 * 1024 * 1024
@@ -84,6 +86,13 @@ class Agent:
 
     def tell(self, document: "dict[str, Any]") -> None:
         self._link.send_json(document)
+
+    def note(self, message: str) -> None:
+        """A warning for the host's log."""
+        self.tell({"event": "log", "level": "warning", "message": message})
+
+    def worker(self, work: "Work", *, keep: "Sequence[int]" = ()) -> Worker:
+        return Worker(self.loop, work, note=self.note, keep=keep)
 
     def seeded(self) -> None:
         self._seeded = True

@@ -5,7 +5,7 @@ Source:  fork(2); unix(7) SCM_RIGHTS.
 Never:   outlives its work: what it started becomes the child of pid 1 when it ends, which is the agent.
 
     agent --fork--> worker: calls the core
-          <-------- {"ok": ...} or {"error": ...} and fds, then end of file
+          <-------- {"ok" or "error": ..., "log": [...]} and fds, then end of file
 
 A forked worker has everything imported already. It is the only place where this interpreter forks, and neither the
 agent nor a worker ever enters a namespace: skerry-init does.
@@ -16,9 +16,10 @@ import _socket
 import gc
 import posix
 
-from skerry.errors import EngineError
+from skerry.errors import EngineError, one_line
 from skerry.jsonio import dumps, loads
 from skerry.linux.fd import close_all, recv_with_fds, send_with_fds
+from skerry.log import Log
 from skerry.rpc import failures
 from skerry.rpc.loop import READ, Future, Loop
 
@@ -27,21 +28,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    # What the work returns: a JSON document, and fds that go with it.
-    Work = Callable[[], tuple[Any, list[int]]]
+    # What the work returns: a JSON document, and fds that go with it. It is given where to say what else is to be told.
+    Work = Callable[["Notes"], tuple[Any, list[int]]]
 
 _CHUNK_BYTES = 64 * 1024
 _ANSWER_LIMIT_BYTES = 256 * 1024
 _FD_LIMIT = 1 << 30
+_NOTES_LIMIT = 20
+
+
+class Notes(Log):
+    """A log of the core whose warnings go to the host."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self) -> None:
+        super().__init__(-1, "text", ())
+        self.lines: list[str] = []
+
+    def warning(self, message: str) -> None:
+        if len(self.lines) < _NOTES_LIMIT:
+            self.lines.append(one_line(message))
 
 
 class Worker:
-    """One piece of work. `done` gets (document, fds), or the error that the work raised."""
+    """One piece of work.
 
-    __slots__ = ("_answer", "_fds", "_loop", "_sock", "done", "pid")
+    done    gets (document, fds), or the error that the work raised
+    """
 
-    def __init__(self, loop: Loop, work: "Work", *, keep: "Sequence[int]" = ()) -> None:
-        """Fork. `keep` are the fds that the work uses; the others are closed there first."""
+    __slots__ = ("_answer", "_fds", "_loop", "_note", "_sock", "done", "pid")
+
+    def __init__(
+        self,
+        loop: Loop,
+        work: "Work",
+        *,
+        note: "Callable[[str], None]",
+        keep: "Sequence[int]" = (),
+    ) -> None:
+        """Fork. `keep` are the fds that the work uses; the others are closed there. `note` is told of warnings."""
+        self._note = note
         ours, theirs = _socket.socketpair(
             _socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC
         )
@@ -83,6 +110,8 @@ class Worker:
         self.done.fail(error)
 
     def _finish(self, answer: "Any") -> None:
+        for line in answer["log"]:
+            self._note(line)
         if "error" in answer:
             close_all(self._fds)
             self.done.fail(failures.decode(answer["error"]))
@@ -98,12 +127,14 @@ def _be_worker(work: "Work", sock: "_socket.socket", keep: "Sequence[int]") -> N
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         # Ends of other containers' pipes among them: kept open here, they would never see an end of file.
         _close_but({0, 1, 2, sock.fileno(), *keep})
+        notes = Notes()
+        fds: list[int] = []
         try:
-            document, fds = work()
-            answer = dumps({"ok": document})
+            document, fds = work(notes)
+            answer = {"ok": document}
         except BaseException as error:
-            answer, fds = dumps({"error": failures.encode(error)}), []
-        send_with_fds(sock, answer, fds)
+            answer = {"error": failures.encode(error)}
+        send_with_fds(sock, dumps({**answer, "log": notes.lines}), fds)
     finally:
         posix._exit(0)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import struct
 from pathlib import Path
 
@@ -28,6 +29,11 @@ MALFORMED = {
     "no id": HEADER.pack(CONTROL, 0, 0, 12) + b'{"op":"seed"',
     "id of a wrong type": HEADER.pack(CONTROL, 0, 0, 9) + b'{"id":""}',
 }
+
+
+def agent_pid(place) -> int:
+    """unshare's only child."""
+    return int(Path(f"/proc/{place.process.pid}/task/{place.process.pid}/children").read_text())
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ def test_request_as_long_as_is_allowed(place):
 
 def test_fds_are_given_back(alone):
     """V36: after a hundred execs, some of which leave a child with the pipe, nothing is left in the agent."""
-    pid = next(int(p) for p in Path(f"/proc/{alone.process.pid}/task/{alone.process.pid}/children").read_text().split())
+    pid = agent_pid(alone)
     count = lambda: len(os.listdir(f"/proc/{pid}/fd"))  # noqa: E731
     before = count()
     id = alone.run(*SLEEP)
@@ -114,9 +120,35 @@ def test_fds_are_given_back(alone):
     assert not Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
+def test_nothing_spins(alone):
+    """security.md section 6: no CPU while blocked, whatever state the streams are in."""
+    pid = agent_pid(alone)
+    id = alone.run(*SLEEP)
+    states = {
+        "blocked": (("sh", "-c", "busybox yes"), {"reading": False}, False),
+        "closed its output": (("sh", "-c", "exec >&- 2>&-; sleep 1000"), {"reading": False}, False),
+        "closed its input": (("sh", "-c", "exec <&-; sleep 1000"), {}, False),
+        "terminal": (("sleep", "1000"), {}, True),
+        "terminal nobody reads": (("sh", "-c", "busybox yes"), {"reading": False}, True),
+    }
+    for number, (command, options, terminal) in enumerate(states.values()):
+        streams = alone.client.open_streams("stdin", "stdout", **options)
+        process = alone.process_spec(*command, terminal=terminal)
+        alone.client.exec(id, f"s{number}", process, streams=streams)
+        alone.client.write(streams["stdin"], b"x" * 10_000)
+
+    def ticks() -> int:
+        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+    alone.execute(id, "sleep", "1")
+    before = ticks()
+    select.select([], [], [], 1)
+    assert ticks() - before <= 1
+
+
 def test_memory_of_the_agent_is_bounded(alone):
     """V36: a process writes without end to a reader that stopped."""
-    pid = next(int(p) for p in Path(f"/proc/{alone.process.pid}/task/{alone.process.pid}/children").read_text().split())
+    pid = agent_pid(alone)
     id = alone.run(*SLEEP)
 
     def rss_kib() -> int:

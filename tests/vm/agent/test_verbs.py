@@ -249,6 +249,32 @@ def test_hook_that_hangs_blocks_nobody(place):
     assert place.client.exit_of(id)["signal"] == 9
 
 
+def test_warnings_of_the_core_reach_the_host(place):
+    """What `skerry create` would write into its log."""
+    id = place.name()
+    spec = place.spec(id, *SLEEP)
+    spec["process"]["capabilities"]["bounding"].append("CAP_NO_SUCH_THING")
+    place.create(id=id, spec=spec)
+    said = [e for e in place.client.events if e["event"] == "log"]
+    assert any("CAP_NO_SUCH_THING" in e["message"] and e["level"] == "warning" for e in said), said
+
+
+def test_filter_of_system_calls(place):
+    """libseccomp compiles in the guest."""
+    id = place.name()
+    spec = place.spec(id, *SLEEP)
+    spec["mounts"].append({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"})
+    spec["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 123}],
+    }
+    place.run(id=id, spec=spec)
+    end, said = place.execute(id, "sh", "-c", "mkdir /mnt/x; grep Seccomp: /proc/self/status")
+    assert b"No medium found" in said, said
+    assert b"Seccomp:\t2\n" in said
+    assert end["code"] == 0
+
+
 def test_requests_that_make_no_sense(place):
     """Each is refused, and the link lives on."""
     for fields in (

@@ -53,7 +53,7 @@ def choose_kernel(kernel: str) -> str:
 def stamp(kernel: str) -> str:
     """A fingerprint of what an image is made from: names, sizes and times, nothing is read."""
     package = os.path.dirname(paths.init_path())
-    inputs = [kernel, _interpreter(), paths.init_path()]
+    inputs = [kernel, own_interpreter(), paths.init_path()]
     for directory, subdirectories, names in os.walk(package):
         subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
         inputs += [f"{directory}/{name}" for name in sorted(names) if name.endswith(".py")]
@@ -105,14 +105,14 @@ def build(cache: str, kernel: str, progress: "Callable[[str], object]") -> Image
         )
 
 
-def _interpreter() -> str:
+def own_interpreter() -> str:
     """The interpreter's own file; in a virtual environment that of its parent."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
 def _add_python(tree: Tree) -> None:
     """The interpreter where it is here, so that it finds its library; libraries where its linker looks."""
-    interpreter = _interpreter()
+    interpreter = own_interpreter()
     frozen = _freeze(interpreter)
     for path, content in frozen["files"].items():
         tree.file(path, content)
