@@ -10,13 +10,14 @@ import posix
 from skerry.creation import check_console, hand_over, inherited_fds, write_pid_file
 from skerry.engine import Options
 from skerry.errors import Error, InitError
+from skerry.linux import process as processes
 from skerry.spec.validate import check_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from skerry.container import Container, Process
+    from skerry.container import Container
 
 
 class Wishes:
@@ -42,8 +43,6 @@ class Wishes:
 
 def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "Process":
     """Container.exec."""
-    from skerry.container import Process
-
     for warning in check_process(process, ""):
         container.log.warning(warning)
     check_console(bool(process.get("terminal")), wishes.console_socket, detach=wishes.detach)
@@ -89,3 +88,36 @@ def _clear(container: "Container", key: str) -> None:
         container.store.clear(container.id, key)
     except Error as error:
         container.log.debug(str(error))
+
+
+class Process:
+    """An additional process in a container.
+
+    pid          on the host
+    pidfd        readable when it has ended; owned by the object
+    console_fd   the master of its terminal, or -1; owned by the caller
+    """
+
+    __slots__ = ("_container", "console_fd", "pid", "pidfd")
+
+    def __init__(self, container: "Container", pid: int, pidfd: int, console_fd: int) -> None:
+        self._container = container
+        self.pid = pid
+        self.pidfd = pidfd
+        self.console_fd = console_fd
+
+    def send_signal(self, number: int) -> None:
+        processes.send_signal(self.pidfd, number)
+
+    def wait(self) -> int:
+        """Wait for the process, a child of this one.
+
+        Result  its exit code, or 128 + signal; 255 if unknown.
+        """
+        ended = processes.wait_exit(self.pidfd)
+        with_container = self._container
+        try:
+            with_container.store.clear(with_container.id, f"exec-{self.pid}")
+        except Error as error:
+            with_container.log.debug(f"the container went before its process: {error}")
+        return ended[0] if ended is not None else 255

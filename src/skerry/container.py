@@ -5,7 +5,7 @@ Imports: errors, engine, linux.process, state.
 Source:  docs/lifecycle.md; runtime-spec runtime.md.
 Never:   prints, reads options, or keeps a fact that the store or the kernel has.
 
-Exports `Container`, `Process`, `open_store`. Making one is in creation.py, taking it away in deletion.py.
+Making one is in creation.py, taking it away in deletion.py, another process in it in addition.py.
 """
 
 from skerry import paths
@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from skerry.addition import Process
     from skerry.log import Log
     from skerry.native.engine import NativeEngine
 
@@ -382,36 +383,3 @@ def delete(store: Store, id: str, *, force: bool = False, log: "Log" = SILENT) -
     from skerry.deletion import delete_id
 
     delete_id(Container, store, id, force=force, log=log)
-
-
-class Process:
-    """An additional process in a container.
-
-    pid          on the host
-    pidfd        readable when it has ended; owned by the object
-    console_fd   the master of its terminal, or -1; owned by the caller
-    """
-
-    __slots__ = ("_container", "console_fd", "pid", "pidfd")
-
-    def __init__(self, container: Container, pid: int, pidfd: int, console_fd: int) -> None:
-        self._container = container
-        self.pid = pid
-        self.pidfd = pidfd
-        self.console_fd = console_fd
-
-    def send_signal(self, number: int) -> None:
-        process.send_signal(self.pidfd, number)
-
-    def wait(self) -> int:
-        """Wait for the process, a child of this one.
-
-        Result  its exit code, or 128 + signal; 255 if unknown.
-        """
-        ended = process.wait_exit(self.pidfd)
-        with_container = self._container
-        try:
-            with_container.store.clear(with_container.id, f"exec-{self.pid}")
-        except Error as error:
-            with_container.log.debug(f"the container went before its process: {error}")
-        return ended[0] if ended is not None else 255

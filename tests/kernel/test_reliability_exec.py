@@ -13,8 +13,9 @@ from support.box import Box, Container
 from support.cgroups import HugetlbAsBefore, in_pure_v2
 from support.spec import drop_namespace, fresh_spec, namespace, shell
 
+from skerry.addition import Process
 from skerry.container import Container as Core
-from skerry.container import Process, open_store
+from skerry.container import open_store
 from skerry.errors import Error, InitError, StateError
 from skerry.linux import abi
 from skerry.native import facts, launch

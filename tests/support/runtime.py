@@ -69,8 +69,8 @@ class Result:
 class Running:
     """A process of ours that still runs."""
 
-    def __init__(self, args: list[str], process: subprocess.Popen, out: int, err: int) -> None:
-        self.args, self.process, self._out, self._err = args, process, out, err
+    def __init__(self, args: list[str], process: subprocess.Popen, out: int, err: int, timeout_s: float = TIMEOUT_S) -> None:
+        self.args, self.process, self._out, self._err, self.timeout_s = args, process, out, err, timeout_s
 
     @property
     def pid(self) -> int:
@@ -82,17 +82,17 @@ class Running:
     def finish_reaping(self) -> Result:
         """Wait for the end and reap what dies meanwhile: a pid namespace ends when its last process is reaped."""
         pidfd = os.pidfd_open(self.process.pid)
-        for _ in host.ticks(TIMEOUT_S):
+        for _ in host.ticks(self.timeout_s):
             leaks.reap(self.process.pid)
             if select.select([pidfd], [], [], 0)[0]:
                 break
         os.close(pidfd)
         return self.finish()
 
-    def finish(self, timeout_s: float = TIMEOUT_S) -> Result:
+    def finish(self, timeout_s: float = 0) -> Result:
         """Wait for the end; a process that is late is killed and its test fails."""
         try:
-            host.wait_exit(self.process.pid, timeout_s)
+            host.wait_exit(self.process.pid, timeout_s or self.timeout_s)
         except TimeoutError:
             for pid in [self.process.pid, *host.descendants(self.process.pid)]:
                 os.kill(pid, signal.SIGKILL)
@@ -205,7 +205,7 @@ class Runtime:
         finally:
             if fed >= 0:
                 os.close(fed)
-        self._spawned.append(Running(line, process, out, err))
+        self._spawned.append(Running(line, process, out, err, self.timeout_s))
         return self._spawned[-1]
 
     def abandon(self) -> None:

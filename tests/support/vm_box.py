@@ -28,7 +28,8 @@ class VmBox(Box):
 
     def until_stopped(self, container: Container, timeout_s: float = 5) -> dict:
         """Wait until it counts as stopped; its `exit` key."""
-        host.eventually(lambda: container.status == "stopped", timeout_s)
+        host.eventually(lambda: "exit" in self.keys(container.id), timeout_s)
+        assert container.status == "stopped"
         return self.keys(container.id).get("exit", {})
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:

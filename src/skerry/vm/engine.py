@@ -40,6 +40,8 @@ _MARGIN_S = 5
 _STATUS_S = 10
 # Of the 30 s that a delete may take where the guest does not answer (lifecycle 144).
 _END_S = 8
+# A shim ends when what the container wrote is out; a reader that does not read must not hold up a delete.
+_LAST_OUTPUT_S = 2
 
 
 class VmEngine:
@@ -142,6 +144,9 @@ class VmEngine:
         except RpcError:
             return words.UNKNOWN
         word: str = answer["status"]
+        if word == words.STOPPED:
+            # Its last output is on the way; who sees it stopped may delete it at once.
+            self.has_init(_LAST_OUTPUT_S)
         return word
 
     def pid(self) -> int:
@@ -252,8 +257,11 @@ class VmEngine:
         """Errors  ReleaseError; what failed stays on record for another try."""
         from skerry.vm import release
 
+        had = release.release_guest(self._store, self._facts(), self._peer(), self._log)
+        self.has_init(_LAST_OUTPUT_S)
         self._kill_shim()
-        return release.release(self._store, self._facts(), self._peer(), self._log)
+        release.release_host(self._store, self._facts(), self._peer())
+        return had
 
     def release_own(self) -> None:
         """What a create has made is the vmshim's, which finds out by itself that its id is no more."""

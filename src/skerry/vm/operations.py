@@ -220,7 +220,7 @@ def _watch(uvm: "Uvm", id: str, _value: object, client: "Any") -> "Steps":
     """A line for each event, until the container or the client ends."""
     member = uvm.member(id)
     client.hold()
-    client.write(READY)
+    client.write(READY + b"{}\n")
 
     def tell(event: "dict[str, Any] | None") -> None:
         if event is None or client.gone:

@@ -26,10 +26,10 @@ _ASK_S = 8
 _END_S = 10
 
 
-def release(store: "Store", record: "dict[str, Any]", peer: Peer, log: "Log") -> bool:
-    """All of a container; whether there was anything.
+def release_guest(store: "Store", record: "dict[str, Any]", peer: Peer, log: "Log") -> bool:
+    """The vmshim's part: what there is in the guest, for the owner the VM; whether there was anything.
 
-    Errors  ReleaseError; what the vmshim could not do.
+    Errors  what the vmshim could not do; that it cannot be reached is a warning.
     """
     id = record["ID"]
     journal = Journal.load(store, id)
@@ -42,10 +42,16 @@ def release(store: "Store", record: "dict[str, Any]", peer: Peer, log: "Log") ->
             peer.ask(id, "unmount", limit_s=_ASK_S)
         except (VmUnreachable, RpcError) as error:
             log.warning(str(error))
-    _unlink(f"{peer.directory}/{record['UniqueID']}")  # the socket of a shim that nobody has started
-    journal = Journal.load(store, id)
-    native.release_all(journal, ITEMS)
     return had_items or not record["IsHost"]
+
+
+def release_host(store: "Store", record: "dict[str, Any]", peer: Peer) -> None:
+    """What of it still is on record, and the socket of a shim that nobody has started.
+
+    Errors  ReleaseError.
+    """
+    _unlink(f"{peer.directory}/{record['UniqueID']}")
+    native.release_all(Journal.load(store, record["ID"]), ITEMS)
 
 
 def _end_vm(id: str, peer: Peer, journal: Journal, log: "Log") -> None:
@@ -127,7 +133,7 @@ def _release_network(item: "dict[str, Any]") -> None:
 def _unlink(path: str) -> None:
     try:
         posix.unlink(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except IsADirectoryError:
         posix.rmdir(path)

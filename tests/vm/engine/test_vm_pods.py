@@ -24,7 +24,7 @@ def annotate(spec: dict, kind: str, id: str) -> dict:
 def test_members_share_a_vm_and_nothing_else(box: VmBox) -> None:
     """lifecycle 29, 31, 45, 82, 139: own root, own life, the VM's network; by --host and by annotations."""
     id = box.new_id()
-    spec = annotate(shell("echo one > /tmp/mine; nc -lk -p 7777 -e cat & probe park"), "sandbox", id)
+    spec = annotate(shell("echo one > /tmp/mine; nc -l -p 7777 -e cat & probe park"), "sandbox", id)
     spec["root"]["readonly"] = False
     owner = box.start(spec, id=id)
     owner.stream.until("ready")
@@ -102,7 +102,7 @@ def test_network_namespace_by_path(box: VmBox) -> None:
         for pid, link, address in ((other.pid, name, "10.97.0.1/24"), (holder.pid, peer, "10.97.0.2/24")):
             inside(pid, "ip", "addr", "add", address, "dev", link)
             inside(pid, "ip", "link", "set", link, "up")
-        spec = shell("ip addr; nc -lk -p 80 -e cat & probe park")
+        spec = shell("ip addr; while :; do nc -l -p 80 -e cat; done & probe park")
         namespace(spec, "network")["path"] = f"/proc/{holder.pid}/ns/net"
         container = box.start(spec)
         container.stream.until("ready")
@@ -119,7 +119,7 @@ def test_network_namespace_by_path(box: VmBox) -> None:
     finally:
         for one in (holder, other):
             one.kill()
-            one.wait()
+            one.communicate()
 
 
 def test_interface_of_a_hook(box: VmBox) -> None:
@@ -127,7 +127,7 @@ def test_interface_of_a_hook(box: VmBox) -> None:
     script = box.dir / "hook"
     script.write_text(
         "#!/bin/sh\npid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p')\n"
-        "nsenter -t $pid -n ip link add made0 type dummy\n"
+        "nsenter -t $pid -n ip link add made0 type veth peer name made1\n"
         "nsenter -t $pid -n ip addr add 10.98.0.7/24 dev made0\nnsenter -t $pid -n ip link set made0 up\n"
     )
     script.chmod(0o755)

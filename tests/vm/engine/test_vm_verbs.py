@@ -18,7 +18,7 @@ def shell(text: str) -> dict:
 
 
 def test_life_of_a_container(box: VmBox) -> None:
-    """lifecycle 44, 47, 72, 90, 99, 102, 138: every verb once, in one VM."""
+    """lifecycle 44, 47, 69, 72, 90, 99, 102, 138: every verb once, in one VM."""
     container = box.create(shell("echo out; echo err >&2; probe park"))
     assert container.status == "created"
     assert set(box.keys(container.id)) >= {"state", "resources", "netns", "shim"} and "pid" not in box.keys(container.id)
