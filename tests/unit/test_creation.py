@@ -34,7 +34,7 @@ class Dialogue:
 class Creation:
     def __init__(self, calls):
         self.dialogue = Dialogue(calls)
-        self.plan = type("Plan", (), {"ops": ()})
+        self.facts = {"ops": 0}
         self.calls = calls
 
     def finish(self):
@@ -57,6 +57,12 @@ class Engine:
         if self.failure:
             raise self.failure
         return Creation(self.calls)
+
+    def refuse(self, options, *, pidfd_socket):
+        pass
+
+    def keep_network(self, record, pid, pidfd):
+        return ""
 
     def release(self):
         self.calls.append("release")

@@ -122,6 +122,7 @@ class Core:
             "resume",
             "update",
             "processes",
+            "process_table",
             "resize",
             "send_signal",
         ):

@@ -28,6 +28,9 @@ CREATE_DEFAULTS = {
     "no_pivot": False,
     "new_keyring": True,
     "pidfd_socket": "",
+    "shim_log": "",
+    "vm_log": "",
+    "vm_console": "",
 }
 
 
@@ -49,7 +52,7 @@ class TestCreate:
         monkeypatch.chdir(tmp_path)
         words = "--owner me create --bundle ../x/./b/ --console-socket s --pid-file p/q"
         more = "--pidfd-socket /a//b --no-pivot --no-new-keyring --preserve-fds 2"
-        more += " --isolation process --host h --network-from n c1"
+        more += " --isolation process --host h --network-from n --shim-log l1 --vm-log /l2 --vm-console l3 c1"
         assert skerry("--root", "/r", *words.split(), *more.split())[0] == 0
         assert core.root == "/r"
         assert without_log(core.options_of("create")) == {
@@ -66,6 +69,9 @@ class TestCreate:
             "no_pivot": True,
             "new_keyring": False,
             "pidfd_socket": "/a/b",
+            "shim_log": f"{tmp_path}/l1",
+            "vm_log": "/l2",
+            "vm_console": f"{tmp_path}/l3",
         }
 
     @pytest.mark.parametrize(
@@ -300,6 +306,16 @@ class TestPs:
             [str(os.getpid()), str(os.getppid())],
         ]
         assert skerry("ps", "c1")[1].split()[:3] == ["UID", "PID", "PPID"]
+
+    def test_table_of_a_vm(self, core, skerry):
+        """lifecycle 105: the guest's own pids, in the form of ps -ef; its ps takes no options."""
+        row = {"uid": "0", "pid": "77", "ppid": "1", "cpu": "0", "stime": "10:00", "tty": "?", "time": "00:00:00", "cmd": "sleep 9"}
+        core.answers["process_table"] = [row]
+        code, out, _ = skerry("ps", "c1", "-ef")
+        assert code == 0 and [line.split()[1] for line in out.splitlines()] == ["PID", "77"]
+        assert out.endswith(" sleep 9\n")
+        code, out, err = skerry("ps", "c1", "-o", "pid")
+        assert code == 1 and "the processes of a VM are the guest's" in err
 
     def test_without_pid_column(self, core, skerry):
         core.answers["processes"] = [1]
