@@ -63,7 +63,7 @@ static char heap[HEAP_BYTES] __attribute__((aligned(4096)));
 
 static void *given_back[CLASSES]; /* lists of blocks, while the snapshot is made */
 
-extern char __data_start[]; /* of the linker */
+extern char __data_start[], _end[]; /* of the linker */
 extern char **environ;
 
 /* Memory. While the snapshot is made all of it is taken from the heap; afterwards it is the C library's again. */
@@ -74,9 +74,10 @@ extern void *__libc_realloc(void *old, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 extern void __libc_free(void *memory);
 
+/* Of what is used: behind it there is nothing once the snapshot is made, and the C library may put its own there. */
 static int in_heap(const void *memory)
 {
-	return (const char *)memory >= heap && (const char *)memory < heap + HEAP_BYTES;
+	return (const char *)memory >= heap && (const char *)memory < heap + kept.used;
 }
 
 /* The word before a block is its size. */
@@ -292,6 +293,10 @@ static int write_all(const char *path, const char *from, const char *end)
 
 static int build(char **argv)
 {
+	if ((uintptr_t)_end - (uintptr_t)heap != HEAP_BYTES) {
+		fputs("the linker has put something behind the heap\n", stderr);
+		return 1;
+	}
 	start_interpreter(argv[1]);
 	if (PyRun_SimpleFile(stdin, "snapshot"))
 		return 1;
@@ -321,9 +326,9 @@ static int is_ours(int argc, char **argv)
 	struct stat now;
 	const struct stat *then = &kept.python_file;
 
+	/* Not inode and device: those of a disk or an overlay may change without a change of the file. */
 	return argc > SCRIPT && !strcmp(argv[0], kept.python) &&
 	       !strcmp(argv[SCRIPT], kept.script) && stat(kept.python, &now) == 0 &&
-	       now.st_ino == then->st_ino && now.st_dev == then->st_dev &&
 	       now.st_size == then->st_size && now.st_mtim.tv_sec == then->st_mtim.tv_sec &&
 	       now.st_mtim.tv_nsec == then->st_mtim.tv_nsec;
 }

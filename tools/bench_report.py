@@ -81,7 +81,12 @@ def scale(found: dict[str, dict]) -> str:
     return table(["", "create ms, first tenth", "last tenth", "ratio", "`list` of all, ms"], rows)
 
 
+def load() -> str:
+    """What else the machine did: a figure above the number of its CPUs makes all others doubtful."""
+    return f"Load average at the end: {os.getloadavg()[1]:.1f}."
+
+
 def page(command: str, versions: dict[str, str], rounds: int, parts: list[str]) -> str:
     about = "\n".join(f"* {name}: {version}" for name, version in versions.items())
-    facts = f"\n{machine()}. {rounds} rounds.\n\n{about}\n\n"
+    facts = f"\n{machine()}. {rounds} rounds. {load()}\n\n{about}\n\n"
     return HEAD.format(command=command) + facts + "\n".join(parts)

@@ -5,7 +5,7 @@ Imports: posix; errors, engine, linux.process, state.
 Source:  docs/lifecycle.md; runtime-spec runtime.md.
 Never:   prints, reads options, or keeps a fact that the store or the kernel has.
 
-Exports `Container`, `open_store`. Making one is in creation.py, taking it away in deletion.py, exec in addition.py.
+Making one is in creation.py, taking it away in deletion.py, another process in it in addition.py.
 """
 
 import posix

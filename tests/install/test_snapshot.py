@@ -103,9 +103,18 @@ def awkward() -> None:
 @pytest.mark.parametrize("prepare", [None, awkward])
 def test_it_knows_what_a_fresh_interpreter_knows(probed, without, tmp_path, prepare):
     # Without a locale the interpreter would add one to its environment.
-    environment = {"LC_ALL": "C.UTF-8", "A": "1", "B": "=two=", "LISTEN_FDS": "0", "HOME": "/x"}
+    (tmp_path / "json.py").write_text("raise SystemExit('planted')")
+    planted = {"PYTHONPATH": str(tmp_path), "PYTHONHOME": str(tmp_path), "PYTHONHASHSEED": "1"}
+    environment = {
+        **planted,
+        "LC_ALL": "C.UTF-8",
+        "A": "1",
+        "B": "=two=",
+        "LISTEN_FDS": "0",
+        "HOME": "/x",
+    }
     out = tmp_path / "facts"
-    options = {"env": environment, "preexec_fn": prepare}
+    options = {"env": environment, "preexec_fn": prepare, "cwd": tmp_path}
     woken = ask(probed, out, "two words", "-x", "ä\udc80", **options)
     fresh = ask(without(), out, "two words", "-x", "ä\udc80", **options)
     package = probed / "lib/skerry/skerry"
