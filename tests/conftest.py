@@ -12,6 +12,8 @@ _HERE = str(Path(__file__).parent)
 if _HERE not in sys.path:
     sys.path.insert(0, _HERE)
 
+from support.session import box, null, runtime, session  # noqa: E402, F401  fixtures of all suites of the installed program
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="write the golden files anew; review the difference")

@@ -7,8 +7,8 @@ Never:   imports what is not asked for: a verb of the command line pays for each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from skerry.addition import Process as Process
     from skerry.container import Container as Container
-    from skerry.container import Process as Process
     from skerry.container import open_store as open_store
     from skerry.errors import Error as Error
     from skerry.paths import VERSION as __version__
@@ -25,6 +25,10 @@ def __getattr__(name: str) -> object:
         from skerry.errors import Error
 
         return Error
+    if name == "Process":
+        from skerry.addition import Process
+
+        return Process
     if name in __all__:
         from skerry import container
 

@@ -6,11 +6,10 @@ Never:   changes the container's own keys.
 """
 
 import posix
-from struct import pack
 
 from skerry.creation import check_console, hand_over, inherited_fds, write_pid_file
 from skerry.engine import Options
-from skerry.errors import Error, InitError, KernelError, NoSuchKey
+from skerry.errors import Error, InitError
 from skerry.linux import process as processes
 from skerry.spec.validate import check_process
 
@@ -18,9 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from skerry.container import Container, Process
-
-_TCGETS, _TIOCSWINSZ = 0x5401, 0x5414
+    from skerry.container import Container
 
 
 class Wishes:
@@ -30,6 +27,7 @@ class Wishes:
         "cgroup",
         "console_socket",
         "detach",
+        "ignore_paused",
         "pid_file",
         "pidfd_socket",
         "preserve_fds",
@@ -39,14 +37,53 @@ class Wishes:
     def __init__(self) -> None:
         self.stdio = (0, 1, 2)
         self.console_socket = self.pid_file = self.pidfd_socket = self.cgroup = ""
-        self.detach = False
+        self.detach = self.ignore_paused = False
         self.preserve_fds = 0
+
+
+class Process:
+    """An additional process in a container.
+
+    pid          on the host
+    pidfd        readable when it has ended; owned by the object, until `wait` or `close`
+    console_fd   the master of its terminal, or -1; owned by the caller
+    """
+
+    __slots__ = ("_code", "_container", "console_fd", "pid", "pidfd")
+
+    def __init__(self, container: "Container", pid: int, pidfd: int, console_fd: int) -> None:
+        self._container = container
+        self._code = 255
+        self.pid = pid
+        self.pidfd = pidfd
+        self.console_fd = console_fd
+
+    def send_signal(self, number: int) -> None:
+        """Signal it; one that has ended is no error."""
+        if self.pidfd >= 0:
+            processes.send_signal(self.pidfd, number)
+
+    def wait(self) -> int:
+        """Wait for the process, a child of this one; asked again, the answer is the same.
+
+        Result  its exit code, or 128 + signal; 255 if unknown.
+        """
+        if self.pidfd >= 0:
+            ended = processes.wait_exit(self.pidfd)
+            self._code = ended[0] if ended is not None else 255
+            _clear(self._container, f"exec-{self.pid}")
+            self.close()
+        return self._code
+
+    def close(self) -> None:
+        """Give the pidfd back; the process is left alone. Can be repeated."""
+        if self.pidfd >= 0:
+            posix.close(self.pidfd)
+            self.pidfd = -1
 
 
 def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "Process":
     """Container.exec."""
-    from skerry.container import Process
-
     for warning in check_process(process, ""):
         container.log.warning(warning)
     check_console(bool(process.get("terminal")), wishes.console_socket, detach=wishes.detach)
@@ -54,6 +91,8 @@ def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "P
     options.stdio = wishes.stdio
     options.console = bool(process.get("terminal"))
     options.preserve, options.extra_env = inherited_fds(wishes.preserve_fds)
+    options.ignore_paused = wishes.ignore_paused
+    container.engine.refuse(options, pidfd_socket=bool(wishes.pidfd_socket))
     execution = container.engine.exec(
         container.spec(),
         process,
@@ -72,8 +111,9 @@ def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "P
             dialogue.console_fd = -1
         if wishes.pidfd_socket:
             hand_over(wishes.pidfd_socket, dialogue.pidfd, "pidfd")
-        value = {"pid": dialogue.pid, "start": dialogue.start_time, "tty": options.console}
-        container.store.set(container.id, key, value)
+        if execution.facts is not None:
+            value = {"pid": dialogue.pid, "start": dialogue.start_time, **execution.facts}
+            container.store.set(container.id, key, value)
         if wishes.pid_file:
             write_pid_file(wishes.pid_file, dialogue.pid)
         execution.finish()
@@ -82,47 +122,6 @@ def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "P
         _clear(container, key)
         raise
     return Process(container, dialogue.pid, dialogue.pidfd, dialogue.console_fd)
-
-
-def resize(container: "Container", width: int, height: int, pid: "int | None") -> None:
-    """Container.resize.
-
-    The terminal is fetched by pidfd and checked; /proc/<pid>/fd/0 would open whatever is there by then.
-    """
-    import fcntl
-
-    from skerry.linux import libc
-
-    pidfd = _find(container, pid)
-    try:
-        tty = libc.pidfd_getfd(pidfd, 0)
-        try:
-            fcntl.ioctl(tty, _TCGETS, bytes(64))
-            fcntl.ioctl(tty, _TIOCSWINSZ, pack("HHHH", height, width, 0, 0))
-        except OSError as error:
-            raise KernelError(
-                "resize", "the terminal of a process without one", error.errno or 0
-            ) from error
-        finally:
-            posix.close(tty)
-    finally:
-        posix.close(pidfd)
-
-
-def _find(container: "Container", pid: "int | None") -> int:
-    """A pidfd of init or of an exec."""
-    init_pid, pidfd = container.engine.init()
-    if pid is None or pid == init_pid:
-        return pidfd
-    posix.close(pidfd)
-    key = f"exec-{pid}"
-    value = container.store.get(container.id, key)
-    found = None
-    if type(value) is dict:
-        found = processes.open_pidfd(value.get("pid") or 0, value.get("start") or 0)
-    if found is None:
-        raise NoSuchKey(container.id, key)
-    return found
 
 
 def _clear(container: "Container", key: str) -> None:

@@ -1,12 +1,14 @@
 """A container: its record, its engine, and what each verb does with them.
 
 Runs in: every verb (hot; what only some verbs need is imported by them).
-Imports: errors, engine, linux.process, state.
+Imports: posix; errors, engine, linux.process, state.
 Source:  docs/lifecycle.md; runtime-spec runtime.md.
 Never:   prints, reads options, or keeps a fact that the store or the kernel has.
 
-Exports `Container`, `Process`, `open_store`. Making one is in creation.py, taking it away in deletion.py.
+Making one is in creation.py, taking it away in deletion.py, another process in it in addition.py.
 """
+
+import posix
 
 from skerry import paths
 from skerry.engine import ENGINES, engine_class
@@ -21,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from skerry.addition import Process
     from skerry.log import Log
     from skerry.native.engine import NativeEngine
 
@@ -57,6 +60,7 @@ class Container:
         self.console_fd = -1
         self._pidfd = -1
         engine = engine_class(record.get("Isolation") or "process")
+        # Or another with the same methods (engine.py).
         self.engine: NativeEngine = engine(store, id, log)
 
     @classmethod
@@ -79,6 +83,9 @@ class Container:
         no_pivot: bool = False,
         new_keyring: bool = True,
         pidfd_socket: str = "",
+        shim_log: str = "",
+        vm_log: str = "",
+        vm_console: str = "",
         log: "Log" = SILENT,
     ) -> "Container":
         """Make a container; its program waits for `start`.
@@ -101,6 +108,7 @@ class Container:
         wishes.no_pivot = no_pivot
         wishes.new_keyring = new_keyring
         wishes.pidfd_socket = pidfd_socket
+        wishes.shim_log, wishes.vm_log, wishes.vm_console = shim_log, vm_log, vm_console
         return create(cls, store, id, bundle, spec, wishes, log)
 
     @classmethod
@@ -160,9 +168,14 @@ class Container:
         return state
 
     def processes(self) -> "list[int]":
-        """Host pids of all its processes, ascending."""
+        """Pids of all its processes, ascending: the host's, or in a VM the guest's."""
         self._check("ps")
         return self.engine.processes()
+
+    def process_table(self) -> "list[dict[str, str]] | None":
+        """What ps shows of them where the host's own cannot; None where it can."""
+        self._check("ps")
+        return self.engine.process_table()
 
     def stats(self) -> "dict[str, Any]":
         """Figures as `events` prints them under `data`."""
@@ -171,7 +184,7 @@ class Container:
 
     @property
     def pidfd(self) -> int:
-        """Of init, readable when it has ended; stays open as long as the object is used.
+        """Of init, readable when it has ended; stays open until `close` or `delete`.
 
         Errors  StateError if it has ended already.
         """
@@ -233,6 +246,13 @@ class Container:
         from skerry.deletion import delete
 
         delete(self, force=force)
+        self.close()
+
+    def close(self) -> None:
+        """Give back what the object holds of init; the container is left alone. Can be repeated."""
+        if self._pidfd >= 0:
+            posix.close(self._pidfd)
+            self._pidfd = -1
 
     def pause(self) -> None:
         self._check("pause")
@@ -282,6 +302,7 @@ class Container:
         wishes.pid_file = pid_file
         wishes.pidfd_socket = pidfd_socket
         wishes.cgroup = cgroup
+        wishes.ignore_paused = ignore_paused
         self._check("exec --ignore-paused" if ignore_paused else "exec")
         return add(self, process, wishes)
 
@@ -290,20 +311,31 @@ class Container:
 
         Errors  NoSuchKey for an exec that is not there; Error for a process without a terminal.
         """
-        from skerry.addition import resize
-
         self._check("resize-tty")
-        resize(self, width, height, pid)
+        self.engine.resize(width, height, pid)
 
     def wait(self) -> int:
         """Wait for init, a child of this process, and record its end.
 
+        Wait for its execs first: the kernel lets the init of a pid namespace end when they have been reaped, by us.
         Result  its exit code, or 128 + signal; 255 if unknown.
         """
         ended = process.wait_exit(self.pidfd)
         code, signal = ended if ended is not None else (255, 0)
-        self.record_end(code, signal, "exit")
+        if self.engine.writes_exit:
+            self._tell_end()
+        else:
+            self.record_end(code, signal, "exit")
         return code
+
+    def _tell_end(self) -> None:
+        """Warn if it is the VM that has ended."""
+        try:
+            end = self.store.get(self.id, "exit")
+        except Error:
+            return
+        if type(end) is dict and end.get("message"):
+            self.log.warning(str(end["message"]))
 
     # for the rest of the core
 
@@ -322,13 +354,18 @@ class Container:
         self._pidfd = pidfd
         self.console_fd = console_fd
 
+    def take_pidfd(self) -> int:
+        """Take ownership of init's pidfd away from the object."""
+        pidfd, self._pidfd = self.pidfd, -1
+        return pidfd
+
     def hook_state(self, status: str) -> "dict[str, Any]":
         """The state that hooks on the host read."""
         state = {
             "ociVersion": self.record.get("OciVersion") or "",
             "id": self.id,
             "status": status,
-            "pid": self.engine.pid() if status == words.RUNNING else 0,
+            "pid": self.engine.hook_pid() if status == words.RUNNING else 0,
             "bundle": self.record.get("Bundle") or "",
         }
         if self.record.get("Annotations"):
@@ -354,43 +391,7 @@ class Container:
 
 
 def delete(store: Store, id: str, *, force: bool = False, log: "Log" = SILENT) -> None:
-    """Delete by id, also where the record is missing or damaged.
-
-    Errors  NotFound (none with `force`); as Container.delete.
-    """
+    """Delete by id, also where the record is missing or damaged; with `force` NotFound is no error."""
     from skerry.deletion import delete_id
 
     delete_id(Container, store, id, force=force, log=log)
-
-
-class Process:
-    """An additional process in a container.
-
-    pid          on the host
-    pidfd        readable when it has ended; owned by the object
-    console_fd   the master of its terminal, or -1; owned by the caller
-    """
-
-    __slots__ = ("_container", "console_fd", "pid", "pidfd")
-
-    def __init__(self, container: Container, pid: int, pidfd: int, console_fd: int) -> None:
-        self._container = container
-        self.pid = pid
-        self.pidfd = pidfd
-        self.console_fd = console_fd
-
-    def send_signal(self, number: int) -> None:
-        process.send_signal(self.pidfd, number)
-
-    def wait(self) -> int:
-        """Wait for the process, a child of this one.
-
-        Result  its exit code, or 128 + signal; 255 if unknown.
-        """
-        ended = process.wait_exit(self.pidfd)
-        with_container = self._container
-        try:
-            with_container.store.clear(with_container.id, f"exec-{self.pid}")
-        except Error as error:
-            with_container.log.debug(f"the container went before its process: {error}")
-        return ended[0] if ended is not None else 255

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from skerry.log import Log
     from skerry.native.create import Creation
     from skerry.state.store import Store
+    from skerry.vm.shim import Built
 
 _UNIQUE_BYTES = 16
+_ENAMETOOLONG = 36
 
 
 class Wishes:
@@ -34,7 +36,7 @@ class Wishes:
 
     __slots__ = (
         "console_socket", "detach", "host", "isolation", "network_from", "new_keyring", "no_pivot", "owner", "pid_file",
-        "pidfd_socket", "preserve_fds", "stdio",
+        "pidfd_socket", "preserve_fds", "shim_log", "stdio", "vm_console", "vm_log",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -44,6 +46,7 @@ class Wishes:
         self.detach = self.new_keyring = True
         self.no_pivot = False
         self.preserve_fds = 0
+        self.shim_log = self.vm_log = self.vm_console = ""
 
 
 def create(
@@ -68,6 +71,7 @@ def create(
     record = _record(store, id, bundle, spec, place, wishes)
     container = cls(store, id, record, log)
     options = _options(spec, wishes, bundle, has_terminal)
+    container.engine.refuse(options, pidfd_socket=bool(wishes.pidfd_socket))
     store.create_many(id, {"state": record, "spec": spec})
     try:
         creation = container.engine.create(spec, record, options)
@@ -89,18 +93,20 @@ def check_console(terminal: bool, socket: str, *, detach: bool) -> None:  # noqa
 def hand_over(path: str, fd: int, name: str) -> None:
     """Send an fd to the socket of an engine, as runc does.
 
-    Errors  Error where nobody listens.
+    Errors  KernelError where nobody listens.
     """
     import _socket
 
+    from skerry.errors import KernelError
     from skerry.linux.fd import send_with_fds
 
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         sock.connect(path)
         send_with_fds(sock, name.encode(), [fd])
-    except (OSError, ValueError) as error:
-        raise Error(f"cannot send {name} to {path}: {error}") from error
+    except OSError as error:
+        # Without a number the path is too long for a socket's.
+        raise KernelError("send", f"{name} to {path}", error.errno or _ENAMETOOLONG) from error
     finally:
         sock.close()
 
@@ -170,6 +176,8 @@ def _options(spec: "dict[str, Any]", wishes: Wishes, bundle: str, terminal: bool
     options.no_pivot = wishes.no_pivot
     options.new_keyring = wishes.new_keyring
     options.layers = annotations.layer_paths(spec.get("annotations") or {}, bundle)
+    options.shim_log, options.vm_log = wishes.shim_log, wishes.vm_log
+    options.vm_console = wishes.vm_console
     return options
 
 
@@ -214,7 +222,7 @@ def _record(
     }
 
 
-def _settle(container: "Container", creation: "Creation", wishes: Wishes) -> None:
+def _settle(container: "Container", creation: "Creation | Built", wishes: Wishes) -> None:
     """Init is ready: put it on record, tell whoever asked, then let it go to the gate."""
     dialogue = creation.dialogue
     if dialogue is None:
@@ -230,7 +238,8 @@ def _settle(container: "Container", creation: "Creation", wishes: Wishes) -> Non
             hand_over(wishes.pidfd_socket, dialogue.pidfd, "pidfd")
         who = {"pid": dialogue.pid, "start": dialogue.start_time}
         store.set(id, "shim", who)
-        store.set(id, "pid", {**who, "ops": len(creation.plan.ops)})
+        if creation.facts is not None:
+            store.set(id, "pid", {**who, **creation.facts})
         if wishes.pid_file:
             write_pid_file(wishes.pid_file, dialogue.pid)
         creation.finish()
@@ -242,15 +251,9 @@ def _settle(container: "Container", creation: "Creation", wishes: Wishes) -> Non
 
 def _keep_network(container: "Container", pid: int, pidfd: int) -> None:
     """The key `netns`, for those who will share it (docs/lifecycle.md 37-39)."""
-    network = container.record["NetworkNamespace"]
-    if network is None:
-        return
-    if not network:
-        network = f"/proc/{pid}/ns/net"
-        if container.record["SandboxID"] == container.id:
-            # Init may end before the pod does.
-            network = container.engine.hold_network(pidfd)
-    container.store.set(container.id, "netns", network)
+    path = container.engine.keep_network(container.record, pid, pidfd)
+    if path:
+        container.store.set(container.id, "netns", path)
 
 
 def _undo(container: "Container") -> None:

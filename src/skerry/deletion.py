@@ -10,7 +10,7 @@ import select
 import time
 
 from skerry import timeouts
-from skerry.errors import Damaged, EngineError, Error, NoSuchKey, NotFound, StateError
+from skerry.errors import Damaged, EngineError, Error, NoSuchKey, NotFound
 from skerry.state import status as words
 
 TYPE_CHECKING = False
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from skerry.log import Log
     from skerry.state.store import Store
 
-_SIGKILL = 9
 _POLL_MS = 20
-# Most die at once; after that something holds them back, and the whole cgroup is thawed and killed.
-_PATIENCE_S = 0.2
 
 
 def delete_id(cls: "type[Container]", store: "Store", id: str, *, force: bool, log: "Log") -> None:
@@ -125,18 +122,9 @@ def _remove_remains(cls: "type[Container]", store: "Store", id: str, log: "Log")
 
 
 def _kill(container: "Container") -> None:
-    """SIGKILL, thawed if need be, and wait for the end."""
-    engine = container.engine
-    try:
-        engine.signal(_SIGKILL)
-        if engine.has_init(_PATIENCE_S):
-            engine.kill_all(_SIGKILL)
-    except StateError:
-        return  # it ended by itself
-    except Error as error:
-        container.log.debug(str(error))
+    """Errors  EngineError for an init that does not end."""
     limit = timeouts.seconds("KILL", warn=container.log.warning)
-    if not engine.end_init(limit):
+    if not container.engine.destroy(limit):
         raise EngineError(
             f"cannot delete container {container.id}: its init did not end within {limit} s",
             id=container.id,

@@ -1,6 +1,6 @@
 """Disks for containers: a sparse file with an empty ext4, or a disk that gets one.
 
-Runs in: create-scratch, prepare-disk.   Imports: os, fcntl, subprocess; errors, timeouts.
+Runs in: create-scratch, prepare-disk.   Imports: os, fcntl; errors, timeouts; subprocess, late.
 Source:  docs/lifecycle.md 122-125; mke2fs(8).
 Never:   mounts what it makes, formats what is in use, or leaves a half-made file under its name.
 """
@@ -9,7 +9,6 @@ import errno
 import fcntl
 import os
 import stat
-import subprocess
 
 from skerry import timeouts
 from skerry.errors import Error, KernelError
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
 GB = 1 << 30
 SIZE_GB = 20  # and what a cache holds
-_PROGRAMS = ("/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4")
+PROGRAMS = ("/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4")
 # One -F: the answer to its questions is yes, but what is in use stays refused.
-_OPTIONS = ("-q", "-F", "-O", "^has_journal")
+OPTIONS = ("-q", "-F", "-O", "^has_journal")
 
 
 def create_scratch(path: str, *, size_gb: int = 0, cache: str = "") -> None:
@@ -40,7 +39,7 @@ def create_scratch(path: str, *, size_gb: int = 0, cache: str = "") -> None:
         return
     _make(path, lambda fd: _format_new(fd, size), os.link)
     if cached:
-        _make(cached, lambda fd: _copy_disk(path, fd), os.rename)
+        _make(cached, lambda fd: _copy_path(path, fd), os.rename)
 
 
 def prepare_disk(path: str) -> None:
@@ -97,29 +96,36 @@ def _format_new(fd: int, size: int) -> None:
 def _copy_cache(cache: str, fd: int) -> None:
     if os.stat(cache).st_size != SIZE_GB * GB:
         raise Error(f"cannot use the cache {cache}: it is not a disk of {SIZE_GB} GB")
-    _copy_disk(cache, fd)
+    _copy_path(cache, fd)
 
 
-def _copy_disk(source: str, fd: int) -> None:
-    """Copy what is in the file, and no hole."""
+def _copy_path(source: str, fd: int) -> None:
     source_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size = os.fstat(source_fd).st_size
-        os.ftruncate(fd, size)
-        end = 0
-        while end < size:
-            try:
-                begin = os.lseek(source_fd, end, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole follows
-                    return
-                raise
-            end = os.lseek(source_fd, begin, os.SEEK_HOLE)
-            os.lseek(fd, begin, os.SEEK_SET)
-            while begin < end:
-                begin += os.sendfile(fd, source_fd, begin, end - begin)
+        copy_sparse(source_fd, fd)
     finally:
         os.close(source_fd)
+
+
+def copy_sparse(source: int, target: int) -> None:
+    """Copy what is in a file, and no hole.
+
+    Errors  OSError.
+    """
+    size = os.fstat(source).st_size
+    os.ftruncate(target, size)
+    end = 0
+    while end < size:
+        try:
+            begin = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole follows
+                return
+            raise
+        end = os.lseek(source, begin, os.SEEK_HOLE)
+        os.lseek(target, begin, os.SEEK_SET)
+        while begin < end:
+            begin += os.sendfile(target, source, begin, end - begin)
 
 
 def _check_image(fd: int, path: str, status: os.stat_result) -> None:
@@ -140,13 +146,15 @@ def _check_image(fd: int, path: str, status: os.stat_result) -> None:
 
 def _format(path: str, *fds: int) -> None:
     """Errors  Error with the last line of what mkfs said."""
-    program = next((path for path in _PROGRAMS if os.access(path, os.X_OK)), "")
+    program = next((path for path in PROGRAMS if os.access(path, os.X_OK)), "")
     if not program:
-        raise Error(f"cannot format a disk: {_PROGRAMS[0]} is not there", hint="install e2fsprogs")
+        raise Error(f"cannot format a disk: {PROGRAMS[0]} is not there", hint="install e2fsprogs")
+    import subprocess
+
     limit = timeouts.seconds("COMMAND")
     try:
         done = subprocess.run(
-            [program, *_OPTIONS, path],
+            [program, *OPTIONS, path],
             stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=limit, pass_fds=fds,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
         )  # fmt: skip

@@ -27,6 +27,7 @@ The form of a message: `cannot <verb> <object>: <cause>`, lower case, no full st
 import errno as _errno
 
 MESSAGE_LIMIT_BYTES = 500
+CONSOLE_LINES = 5  # of a guest's last words, in a message
 
 
 def one_line(text: str, /, limit: int = MESSAGE_LIMIT_BYTES) -> str:
@@ -168,15 +169,21 @@ class EngineError(Error):
 
 
 class VmError(EngineError):
+    """A virtual machine could not do what it was to. `.console`: the last lines its guest wrote."""
+
     def __init__(
-        self, message: str, *, phase: str = "", id: str = "", operation: str = "", hint: str = ""
+        self, message: str, *, phase: str, console: "list[str] | None" = None, hint: str = ""
     ) -> None:
-        super().__init__(message, id=id, operation=operation, hint=hint)
         self.phase = phase
+        self.console = console or []
+        shown = "".join(f" | {line}" for line in self.console[-CONSOLE_LINES:])
+        super().__init__(f"{message}; console:{shown}" if shown else message, hint=hint)
 
 
 class VmUnreachable(EngineError):
-    """`VM <id> cannot be contacted`."""
+    """`VM <id> cannot be contacted`. `.is_late`: somebody listens, and does not answer."""
+
+    is_late = False
 
 
 class GuestError(EngineError):

@@ -31,7 +31,7 @@ def watch(
         yield first
         return
     # Before the first word: who reads it may act at once.
-    oom = container.engine.cgroup().oom_watch()
+    oom = container.engine.oom_watch()
     try:
         poller = select.poll()
         poller.register(container.pidfd, select.POLLIN)

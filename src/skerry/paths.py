@@ -24,11 +24,19 @@ DEFAULT_ROOT = "default"
 BOOT = "@boot"  # the kernel's boot id, lifecycle 13
 SCRATCH = "@tmp"  # directories on their way into the store or out of it
 SECCOMP_CACHE = "@seccomp"  # compiled filters, by hash
+VMS = "@vm"  # a directory for each utility VM, by the UniqueID of its owner
+TEMPLATES = "@templates"  # saved machines, by key
+
+# In the run directory, for all roots
+SLOTS = "@slots"  # a locked file for each user id in use by a helper
 
 # In the directory of an id
 ID = "@id"  # the id as text; whatever lacks it is no container of ours
 ROOTFS = "rootfs"  # where the overlay of the layers is mounted, in the container's namespace
 GATE = "gate"  # the socket that init waits on between create and start
+
+# In the directory of a VM; beside it one socket for each container, by its UniqueID
+VMSHIM = "vmshim"
 
 INIT = "skerry-init"
 CONFIG = "config.json"
@@ -50,6 +58,16 @@ def install_root() -> str:
 def init_path() -> str:
     """The installed skerry-init."""
     return f"{_package()}/{INIT}"
+
+
+def launch_path() -> str:
+    """The script that the launcher, and whoever starts a helper, gives to the interpreter."""
+    return f"{_package()}/launch.py"
+
+
+def vm_dir(root: str, unique_id: str) -> str:
+    """Where the sockets and files of a VM are."""
+    return f"{root}/{VMS}/{unique_id}"
 
 
 def _package() -> str:

@@ -3,6 +3,8 @@
 Runs in: every verb (hot).   Imports: posix.
 Source:  docs/lifecycle.md 60, 112, 128.
 Never:   waits.
+
+A process that others depend on while it waits can have them shortened for as long as it does so.
 """
 
 import posix
@@ -21,10 +23,21 @@ DEFAULTS = {
     "RESUME": (240, "the engine to thaw it"),
     "SAVE": (240, "the engine to write its memory"),
     "COMMAND": (240, "an external command"),
+    "BOOT": (120, "a VM to boot up to its agent's first word"),
+    "DEVICE": (10, "QEMU to answer, the guest to let go of a device"),
     "ANSWER": (120, "the guest to answer a request"),
     "STOP": (300, "a container in a guest to stop when it was asked to"),
     "KILL": (10, "the kernel to end what was killed"),
 }
+
+
+_ceiling_s = 0
+
+
+def shorten(limit_s: int) -> None:
+    """From now on no limit of this process is longer than this; 0: as they were."""
+    global _ceiling_s
+    _ceiling_s = limit_s
 
 
 def seconds(name: str, *, warn: "Callable[[str], object] | None" = None) -> int:
@@ -32,6 +45,11 @@ def seconds(name: str, *, warn: "Callable[[str], object] | None" = None) -> int:
 
     Units   whole seconds, more than 0; anything else is told to `warn`, and the default stays.
     """
+    limit = _seconds(name, warn)
+    return min(limit, _ceiling_s) if _ceiling_s else limit
+
+
+def _seconds(name: str, warn: "Callable[[str], object] | None") -> int:
     limit = DEFAULTS[name][0]
     variable = PREFIX + name
     raw = posix.environ.get(variable.encode())

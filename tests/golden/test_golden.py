@@ -12,7 +12,7 @@ import pytest
 from support.plans import exec_request, join, map_users, request, small_spec
 from support.spec import DOCKER_CAPS, fresh_spec
 
-from skerry.plan import create, hold, show
+from skerry.plan import create, helper, hold, keep, show, visit
 from skerry.plan import join as exec_recipe
 from skerry.plan.build import Plan
 from skerry.plan.hooks import template
@@ -49,8 +49,7 @@ def default_v2() -> Request:
     """The same on cgroup v2, in a cgroup namespace, with a device filter"""
     spec = fresh_spec("sh")
     spec["linux"]["namespaces"].append({"type": "cgroup"})
-    mounts = [("", "/sys/fs/cgroup/box", "")]
-    return request(spec, cgroup_version=2, cgroup_mounts=mounts, device_program=bytes(8 * 20))
+    return request(spec, cgroup_version=2, cgroup_unified="/sys/fs/cgroup/box", device_program=bytes(8 * 20))
 
 
 def user_namespace() -> Request:
@@ -183,8 +182,67 @@ def holder() -> Request:
     return request(small_spec(), join=0x40000000)
 
 
+NOTHING = dict.fromkeys(("bounding", "effective", "permitted", "inheritable", "ambient"), [])
+
+
+def helper_qemu() -> Request:
+    """QEMU of a VM, on cgroup v2: a user of its own and nothing else"""
+    process = {"user": {"uid": 0x6B000000, "gid": 0x6B000000, "additionalGids": []}, "capabilities": NOTHING,
+               "noNewPrivileges": True, "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]}  # fmt: skip
+    return request({}, process=process, preserve=7, cgroup_version=2)
+
+
+def helper_share() -> Request:
+    """virtiofsd of a VM, on cgroup v1: root with few capabilities, in a mount namespace with a read-only tree"""
+    few = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN"]
+    sets = {**NOTHING, "bounding": few, "permitted": few, "effective": few}
+    process = {"user": {"uid": 0, "gid": 0, "additionalGids": []}, "capabilities": sets,
+               "noNewPrivileges": True, "rlimits": []}  # fmt: skip
+    return request({}, process=process, preserve=1)
+
+
+def helper_file() -> Request:
+    """virtiofsd of a VM for a single file"""
+    return helper_share()
+
+
+def build_file(r: Request) -> Plan:
+    share = helper.Share("/srv/file", "/run/skerry/default/@vm/1/share", read_only=False, file=True)
+    return helper.build(r, helper.Helper(["/usr/lib/virtiofsd", "--fd=3"], ["socket of QEMU"], share=share))
+
+
+def build_visit(r: Request) -> Plan:
+    return visit.build(r, new=False, taps=1)
+
+
+def build_keep(r: Request) -> Plan:
+    return keep.build(r, ["memory of the template", "state of the template"])
+
+
+def network_visit() -> Request:
+    """A visit to a pod's network namespace, for a netlink socket and a tap"""
+    return request({}, process=None, preserve=1)
+
+
+def keeper() -> Request:
+    """A keeper of a template"""
+    return request({}, process=None, preserve=2)
+
+
+def build_qemu(r: Request) -> Plan:
+    fds = ["memory of the guest", "kernel", "initramfs", "monitor", "console", "link to the agent", "lock of the user id"]
+    return helper.build(r, helper.Helper(["/usr/bin/qemu", "-M", "microvm"], fds, namespaces=0x48000000))
+
+
+def build_share(r: Request) -> Plan:
+    share = helper.Share("/srv/volume", "/run/skerry/default/@vm/1/share", read_only=True)
+    return helper.build(r, helper.Helper(["/usr/lib/virtiofsd", "--fd=3"], ["socket of QEMU"], share=share))
+
+
 RECIPES = {
     **dict.fromkeys(CREATED, create.build), exec_v1: exec_recipe.build, exec_v2: exec_recipe.build, holder: hold.build,
+    helper_qemu: build_qemu, helper_share: build_share, helper_file: build_file, network_visit: build_visit,
+    keeper: build_keep,
 }  # fmt: skip
 
 

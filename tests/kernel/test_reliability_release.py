@@ -91,9 +91,9 @@ def test_release_runs_in_reverse(box: Box, monkeypatch: pytest.MonkeyPatch) -> N
     spec, id = sandbox(box)
     container = box.create(spec, id=id)
     order: list[str] = []
-    for kind, function in release._RELEASE.items():
+    for kind, function in release.ITEMS.items():
         monkeypatch.setitem(
-            release._RELEASE, kind, lambda item, function=function: (order.append(item["kind"]), function(item))
+            release.ITEMS, kind, lambda item, function=function: (order.append(item["kind"]), function(item))
         )
     load(container).delete()
     assert order == ["holder", "process", "cgroup"]

@@ -20,6 +20,7 @@ LAYERS = (
         ("state", "the key store, and the status derived from facts"),
         ("rpc", "how our processes talk"),
         ("hooks", "hooks that run on the host"),
+        ("disk", "scratch disks"),
     ),
     (
         ("plan", "spec to plan; pure"),
@@ -33,8 +34,8 @@ LAYERS = (
         ("addition", "another process in a container"),
         ("deletion", "release, and forget"),
         ("pod", "containers that share"),
-        ("disk", "scratch disks"),
         ("events", "what happens to a container, as it happens"),
+        ("doctor", "what the host can do"),
     ),
     (
         ("cli", "the command line, a file for each verb"),

@@ -37,8 +37,10 @@ class Container:
 
     def wait(self, timeout_s: float = 10) -> int:
         """Reap init as an engine's monitor does."""
-        host.wait_exit(self.pid, timeout_s)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        host.wait_exit(self.pid, timeout_s * (3 if self.box.runtime.isolation == "vm" else 1))
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        # A shim exits with 128 + signal (lifecycle 73); what it stands for was ended by the signal.
+        return 128 - code if self.box.runtime.isolation == "vm" and code > 128 and code != 255 else code
 
     def delete(self, *flags: str) -> Result:
         return self.verb("delete", *flags)
@@ -159,6 +161,8 @@ class Box:
         for stream in self._streams:
             stream.close()
         self.ids.clear()
+        for pid in leaks.keepers(self.dir / "root"):
+            os.kill(pid, signal.SIGKILL)
         leaks.reap()
         left = leaks.settle(self.leftovers)
         if left:

@@ -5,6 +5,7 @@ Cgroups and files are found by the session's token, which is part of every id an
 Mounts are those of the session's own mount namespace.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -17,12 +18,20 @@ from . import host
 
 def find(token: str, prefix: str, root: Path, directory: str) -> list[str]:
     """List what exists now of the ids that begin with the prefix, and every process and mount of the session's."""
-    found = [f"process {pid} {_name(pid)}" for pid in host.descendants() if not _is_dead(pid)]
+    spared = keepers(root) | keepers(Path(directory) / "root")
+    found = [
+        f"process {pid} {name_of(pid)}" for pid in host.descendants() if pid not in spared and not is_dead(pid)
+    ]
     found += [f"cgroup {path}" for path in cgroups(token, prefix)]
     found += [f"mount {row['point']}" for row in host.mountinfo() if below(row["point"], directory)]
     if root.is_dir():
         found += [f"file {root / name}" for name in os.listdir(root) if prefix in name]
     return found
+
+
+def keepers(root: Path) -> set[int]:
+    """Processes that hold the templates of a root: they are meant to stay."""
+    return {json.loads(facts.read_text())["pid"] for facts in root.glob("@templates/*/facts")}
 
 
 def cgroups(token: str, prefix: str) -> list[Path]:
@@ -69,15 +78,17 @@ def settle(question: Callable[[], list[str]], timeout_s: float = 1.5) -> list[st
 
 def remove(token: str, prefix: str, root: Path) -> None:
     """Remove by force what a runtime left, so that the next test starts clean."""
+    spared = keepers(root)
     for pid in host.descendants():
-        if not _is_dead(pid):
+        if pid not in spared and not is_dead(pid):
             os.kill(pid, signal.SIGKILL)
     for path in cgroups(token, prefix):
         thaw = path / "freezer.state"
         if thaw.exists():
             thaw.write_text("THAWED")
     for pid in host.descendants():
-        host.wait_exit(pid, 5)
+        if pid not in spared:
+            host.wait_exit(pid, 5)
     reap()
     for path in cgroups(token, prefix):
         _rmdir(path)
@@ -108,14 +119,14 @@ def _rmdir(path: Path) -> None:
         pass
 
 
-def _name(pid: int) -> str:
+def name_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:100]
     except OSError:
         return "?"
 
 
-def _is_dead(pid: int) -> bool:
+def is_dead(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except OSError:

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from . import host, leaks
 
-TIMEOUT_S = 20
+ISOLATION = os.environ.get("ISOLATION", "")
+# A VM of the tests may be emulated.
+VM_TIMEOUT_S = 60
+TIMEOUT_S = VM_TIMEOUT_S if ISOLATION == "vm" else 20
+ISOLATED_VERBS = ("create", "run")
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _LOGRUS = re.compile(r'^time="[^"]*" level=(\w+) msg="((?:[^"\\]|\\.)*)"$')
 _CRUN = re.compile(r"^\d{4}-\d\d-\d\dT\S+: ")
@@ -65,8 +69,8 @@ class Result:
 class Running:
     """A process of ours that still runs."""
 
-    def __init__(self, args: list[str], process: subprocess.Popen, out: int, err: int) -> None:
-        self.args, self.process, self._out, self._err = args, process, out, err
+    def __init__(self, args: list[str], process: subprocess.Popen, out: int, err: int, timeout_s: float = TIMEOUT_S) -> None:
+        self.args, self.process, self._out, self._err, self.timeout_s = args, process, out, err, timeout_s
 
     @property
     def pid(self) -> int:
@@ -78,17 +82,17 @@ class Running:
     def finish_reaping(self) -> Result:
         """Wait for the end and reap what dies meanwhile: a pid namespace ends when its last process is reaped."""
         pidfd = os.pidfd_open(self.process.pid)
-        for _ in host.ticks(TIMEOUT_S):
+        for _ in host.ticks(self.timeout_s):
             leaks.reap(self.process.pid)
             if select.select([pidfd], [], [], 0)[0]:
                 break
         os.close(pidfd)
         return self.finish()
 
-    def finish(self, timeout_s: float = TIMEOUT_S) -> Result:
+    def finish(self, timeout_s: float = 0) -> Result:
         """Wait for the end; a process that is late is killed and its test fails."""
         try:
-            host.wait_exit(self.process.pid, timeout_s)
+            host.wait_exit(self.process.pid, timeout_s or self.timeout_s)
         except TimeoutError:
             for pid in [self.process.pid, *host.descendants(self.process.pid)]:
                 os.kill(pid, signal.SIGKILL)
@@ -119,13 +123,13 @@ class Stream:
     def __init__(self, fd: int) -> None:
         self.fd, self.text = fd, ""
 
-    def until(self, wanted: str, timeout_s: float = 10) -> str:
+    def until(self, wanted: str, timeout_s: float = TIMEOUT_S / 2) -> str:
         """Read until a text has come."""
         while wanted not in self.text:
             assert self._more(timeout_s), f"end of output, {wanted!r} never came: {self.text!r}"
         return self.text
 
-    def rest(self, timeout_s: float = 10) -> str:
+    def rest(self, timeout_s: float = TIMEOUT_S / 2) -> str:
         """Read to the end of file."""
         while self._more(timeout_s):
             pass
@@ -149,8 +153,9 @@ class Stream:
 class Runtime:
     """The binary under test. `.kind` is `skerry`, `runc` or `crun`."""
 
-    def __init__(self, binary: str, root: Path, probe: Path) -> None:
-        self.binary, self.root, self.probe = binary, root, probe
+    def __init__(self, binary: str, root: Path, probe: Path, *, isolation: str = "") -> None:
+        self.binary, self.root, self.probe, self.isolation = binary, root, probe, isolation
+        self.timeout_s = VM_TIMEOUT_S if isolation == "vm" else TIMEOUT_S
         self._spawned: list[Running] = []
         self.version = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20).stdout
         self.kind = self.version.split(" ")[0] if self.version else "unknown"
@@ -174,7 +179,10 @@ class Runtime:
 
         `pass_fds` are inherited under their own numbers, `fds` as 3, 4, ...
         """
-        line = [self.binary, "--root", str(root or self.root), *options, *map(str, args)]
+        words = list(map(str, args))
+        if self.isolation and words and words[0] in ISOLATED_VERBS and "--isolation" not in words:
+            words[1:1] = ["--isolation", self.isolation]
+        line = [self.binary, "--root", str(root or self.root), *options, *words]
         if fds:
             line = [str(self.probe), "pass", *map(str, fds), "--", *line]
             pass_fds = fds
@@ -197,7 +205,7 @@ class Runtime:
         finally:
             if fed >= 0:
                 os.close(fed)
-        self._spawned.append(Running(line, process, out, err))
+        self._spawned.append(Running(line, process, out, err, self.timeout_s))
         return self._spawned[-1]
 
     def abandon(self) -> None:
@@ -205,9 +213,9 @@ class Runtime:
         while self._spawned:
             self._spawned.pop().abandon()
 
-    def call(self, *args: object, timeout_s: float = TIMEOUT_S, **how: object) -> Result:
+    def call(self, *args: object, timeout_s: float = 0, **how: object) -> Result:
         """Run a verb to its end."""
-        return self.spawn(*args, **how).finish(timeout_s)  # type: ignore[arg-type]
+        return self.spawn(*args, **how).finish(timeout_s or self.timeout_s)  # type: ignore[arg-type]
 
 
 def _slurp(fd: int) -> str:

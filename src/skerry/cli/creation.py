@@ -45,6 +45,9 @@ OPTIONS = (
     ),
     Option("isolation", "process or vm; default: what the bundle asks for", value="kind"),
     Option("host", "run in the virtual machine of this container", value="id"),
+    Option("shim-log", "file or unix socket for the log of the container's shim (VM)", value="path"),
+    Option("vm-log", "file or unix socket for the log of the VM's own process", value="path"),
+    Option("vm-console", "file or unix socket that gets all that the VM's console says", value="path"),
     Option("network-from", "share the network namespace of this container", value="id"),
 )
 
@@ -71,5 +74,8 @@ def create_container(call: "Call", *, detach: bool) -> "Container":
         no_pivot=options["no-pivot"],
         new_keyring=not options["no-new-keyring"],
         pidfd_socket=from_here(options["pidfd-socket"]),
+        shim_log=from_here(options["shim-log"]),
+        vm_log=from_here(options["vm-log"]),
+        vm_console=from_here(options["vm-console"]),
         log=call.log,
     )

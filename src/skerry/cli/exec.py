@@ -14,8 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from skerry.addition import Process
     from skerry.cli.call import Call
-    from skerry.container import Container, Process
+    from skerry.container import Container
 
 STDIO = (0, 1, 2)
 # The kernel keeps 4294967295 for "no user".

@@ -21,8 +21,9 @@ from skerry.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from skerry.addition import Process
     from skerry.cli.terminal import Terminal
-    from skerry.container import Container, Process
+    from skerry.container import Container
 
 # number -> why it is not passed on
 OURS = {

@@ -20,7 +20,7 @@ GROUPS = (
     ("Life of a container", ("create", "start", "run", "exec", "kill", "delete")),
     ("What is there", ("list", "state", "ps", "events")),
     ("While it runs", ("pause", "resume", "update", "resize-tty")),
-    ("Before it runs", ("spec", "plan", "features", "create-scratch", "prepare-disk", "image")),
+    ("Before it runs", ("spec", "plan", "features", "create-scratch", "prepare-disk", "image", "template", "doctor")),
 )
 
 ABOUT = (

@@ -41,7 +41,11 @@ VERBS = {
     "create-scratch": "create_scratch",
     "prepare-disk": "prepare_disk",
     "image": "image",
+    "template": "template",
+    "doctor": "doctor",
 }
+# Hidden: what skerry starts by itself, a face of its own. Its data comes on stdin (rpc/handoff.py).
+HELPERS = {"vmshim": "skerry.shims.vm", "shim": "skerry.shims.container"}
 HELP_VERBS = ("help", "h")
 # linux/wait.h: children that were made without SIGCHLD, and no others
 _WCLONE = -0x80000000  # bit 31, as a C int
@@ -147,6 +151,9 @@ def _main(call: Call, argv: "list[str]") -> int:
     if call.general["help"] or not rest or rest[0] in HELP_VERBS:
         return _help(rest[1:] if rest else [])
     _check_general(call.general)
+    if rest[0] in HELPERS:
+        helper = __import__(HELPERS[rest[0]], fromlist=("main",))
+        return int(helper.main(call.general, rest[1:], call.log))
     verb, module = _verb(rest[0])
     call.verb, call.table = rest[0], verb
     call.options, call.words = parse(

@@ -15,9 +15,13 @@ from skerry.jsonio import dumps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skerry.cli.call import Call
+    from skerry.container import Container
 
 PROGRAMS = ("/usr/bin/ps", "/bin/ps")
 DEFAULT_OPTIONS = ("-ef",)
+# In a VM: the agent's names of the columns of ps -ef
+TITLE = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+COLUMNS = ("uid", "pid", "ppid", "cpu", "stime", "tty", "time", "cmd")
 
 VERB = Verb(
     "show the processes of a container",
@@ -33,7 +37,8 @@ VERB = Verb(
         ),
     ),
     words_end_options=True,
-    about="The pids are the host's. What follows the id goes to ps, whose output must have a PID "
+    about="The pids are the host's, or for a container in a VM the guest's, and then there are no "
+    "options. What follows the id goes to ps, whose output must have a PID "
     "column; "
     f"default: {' '.join(DEFAULT_OPTIONS)}.",
     example="skerry ps web -o pid,rss,args",
@@ -42,14 +47,32 @@ VERB = Verb(
 
 def main(call: "Call") -> int:
     form = call.options["format"]
-    pids = call.container().processes()
+    container = call.container()
     if form == "json":
-        write_out(dumps(pids or None) + b"\n")
+        write_out(dumps(container.processes() or None) + b"\n")
     elif form == "table":
-        write_out(choose(_ps(call.words[1:] or list(DEFAULT_OPTIONS)), set(pids)))
+        write_out(_table(container, call.words[1:]))
     else:
         raise UsageError("invalid format option")
     return 0
+
+
+def _table(container: "Container", options: "list[str]") -> str:
+    """As the host's ps prints it; in a VM the guest tells, in the form of `ps -ef`."""
+    rows = container.process_table()
+    if rows is None:
+        return choose(_ps(options or list(DEFAULT_OPTIONS)), set(container.processes()))
+    if options and options != list(DEFAULT_OPTIONS):
+        raise UsageError(
+            f"cannot pass {' '.join(options)} to ps: the processes of a VM are the guest's",
+            hint="leave the options out, or use --format json",
+        )
+    lines = [TITLE, *([row.get(key, "") for key in COLUMNS] for row in rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(COLUMNS) - 1)]
+    return "".join(
+        " ".join([*(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=False)), line[-1]]) + "\n"
+        for line in lines
+    )
 
 
 def _ps(options: "list[str]") -> str:

@@ -9,7 +9,7 @@ import posix
 
 from skerry.cli.options import Option, Verb
 from skerry.cli.output import write_all
-from skerry.errors import Error, KernelError
+from skerry.errors import Error, KernelError, UsageError
 from skerry.jsonio import dumps_pretty
 from skerry.paths import CONFIG, absolute
 
@@ -34,6 +34,7 @@ VERB = Verb(
             "for a container without root: a user namespace, and nothing that needs privilege",
             kind="flag",
         ),
+        Option("isolation", "process or vm; vm writes a vm section", value="kind"),
     ),
     about="The file runs `sh` in the directory rootfs beside it, with a terminal. An existing "
     "file is never touched.",
@@ -45,7 +46,11 @@ def main(call: "Call") -> int:
     from skerry.spec.defaults import default_spec
 
     path = f"{absolute(call.options['bundle'] or '.')}/{CONFIG}"
-    data = dumps_pretty(default_spec(rootless=call.options["rootless"])) + b"\n"
+    isolation = call.options["isolation"]
+    if isolation not in ("", "process", "vm"):
+        raise UsageError(f'invalid isolation "{isolation}"')
+    spec = default_spec(rootless=call.options["rootless"], vm=isolation == "vm")
+    data = dumps_pretty(spec) + b"\n"
     try:
         fd = posix.open(
             path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666

@@ -43,14 +43,18 @@ _READ_BYTES = 64 * 1024
 
 
 class Netlink:
-    """A socket to the kernel's routing part, in the network namespace of this process. Use as a context."""
+    """A socket to the kernel's routing part, in the network namespace of this process. Use as a context.
+
+    With a number it is a socket that is there already, of another namespace perhaps; it takes it.
+    """
 
     __slots__ = ("_number", "_sock")
 
-    def __init__(self) -> None:
+    def __init__(self, fileno: "int | None" = None) -> None:
         kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
+        family, protocol = _socket.AF_NETLINK, _socket.NETLINK_ROUTE
         try:
-            self._sock = _socket.socket(_socket.AF_NETLINK, kind, _socket.NETLINK_ROUTE)
+            self._sock = _socket.socket(family, kind, protocol, fileno)
             self._sock.bind((0, 0))
         except OSError as error:
             raise KernelError("open", "a netlink socket", error.errno or 0) from error
@@ -60,6 +64,9 @@ class Netlink:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._sock.close()
 
     def change(self, kind: int, flags: int, body: bytes, *, verb: str, what: str) -> None:

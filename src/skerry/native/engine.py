@@ -32,17 +32,22 @@ if TYPE_CHECKING:
     from skerry.log import Log
     from skerry.native.cgroup.group import Cgroup
     from skerry.native.cgroup.limits import Write
+    from skerry.native.cgroup.oom import OomWatch
     from skerry.native.create import Creation
     from skerry.native.exec import Execution
     from skerry.state.store import Store
 
 _SIGKILL = 9
+# Most die at once; after that something holds them back, and the whole cgroup is thawed and killed.
+_PATIENCE_S = 0.2
 
 
 class NativeEngine:
     """The engine for one id."""
 
     __slots__ = ("_id", "_journal", "_log", "_store")
+
+    writes_exit = False
 
     def __init__(self, store: "Store", id: str, log: "Log") -> None:
         self._store = store
@@ -96,11 +101,19 @@ class NativeEngine:
             count = recorded.get("ops") or 0 if type(recorded) is dict else 0
             raise explain_start(self._id, spec_of(), record, count)
 
-    def hold_network(self, init_pidfd: int) -> str:
-        """Keep init's network namespace until release, whatever becomes of init; its path."""
-        from skerry.native.holder import hold
+    def refuse(self, options: "Options", *, pidfd_socket: bool) -> None:
+        """Nothing is beyond it."""
 
-        return f"/proc/{hold(Journal.load(self._store, self._id), init_pidfd, self._id)}/ns/net"
+    def keep_network(self, record: "dict[str, Any]", pid: int, pidfd: int) -> str:
+        """The path of the network namespace; that of a sandbox is kept until release, whatever becomes of init."""
+        network: str | None = record["NetworkNamespace"]
+        if network is None or network:
+            return network or ""
+        if record["SandboxID"] == self._id:
+            from skerry.native.holder import hold
+
+            pid = hold(Journal.load(self._store, self._id), pidfd, self._id)
+        return f"/proc/{pid}/ns/net"
 
     def exec(
         self,
@@ -173,11 +186,20 @@ class NativeEngine:
         found = self._recorded("pid")
         return found[0] if found else 0
 
+    hook_pid = pid
+
     def processes(self) -> "list[int]":
         return self.cgroup().processes()
 
+    def process_table(self) -> "list[dict[str, str]] | None":
+        """None: the host's ps knows the pids."""
+        return None
+
     def stats(self) -> "dict[str, Any]":
         return self.cgroup().stats()
+
+    def oom_watch(self) -> "OomWatch":
+        return self.cgroup().oom_watch()
 
     def cgroup(self) -> "Cgroup":
         """Errors  EngineError where the journal has none."""
@@ -226,8 +248,7 @@ class NativeEngine:
     def update(self, resources: "dict[str, Any]", pointer: str) -> None:
         """Change limits; if one cannot be set, those already set are put back."""
         cgroup = self.cgroup()
-        for warning in cgroup.check(resources, pointer):
-            self._log.warning(warning)
+        cgroup.check(resources, pointer)
         program = cgroup.device_program(resources, pointer) if "devices" in resources else None
         saved = cgroup.save_limits(resources, pointer)
         try:
@@ -259,14 +280,27 @@ class NativeEngine:
         finally:
             posix.close(pidfd)
 
-    def end_init(self, timeout_s: float) -> bool:
-        """Wait until init, which was killed, runs no more, and reap it if it is our child."""
+    def resize(self, width: int, height: int, pid: "int | None") -> None:
+        from skerry.native import terminal
+
+        terminal.resize(self._store, self._id, self.init(), width, height, pid)
+
+    def destroy(self, limit_s: float) -> bool:
+        """SIGKILL, thawed if need be, and wait until init runs no more; reap it if it is our child."""
+        try:
+            self.signal(_SIGKILL)
+            if self.has_init(_PATIENCE_S):
+                self.kill_all(_SIGKILL)
+        except StateError:
+            return True  # it ended by itself
+        except Error as error:
+            self._log.debug(str(error))
         found = self._recorded("pid") or self._recorded("shim")
         pidfd = process.open_pidfd(*found) if found else None
         if found is None or pidfd is None:
             return True
         try:
-            return release.end(found[0], pidfd, timeout_s)
+            return release.end(found[0], pidfd, limit_s)
         finally:
             posix.close(pidfd)
 

@@ -67,6 +67,7 @@ class Execution:
         r.join, r.join_user = facts.own_namespaces_mask(init_pid, init_pidfd)
         self.request = r
         self.plan = recipe.build(r)
+        self.facts = {"tty": options.console}
         self.dialogue: Dialogue | None = None
 
     def run(self) -> Dialogue:

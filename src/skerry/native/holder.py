@@ -13,6 +13,7 @@ from skerry.native import facts
 from skerry.native.dialogue import Dialogue
 from skerry.native.launch import launch
 from skerry.plan import hold as recipe
+from skerry.plan.build import Plan
 from skerry.plan.request import Request
 from skerry.state.journal import Journal
 
@@ -24,11 +25,21 @@ def hold(journal: Journal, init_pidfd: int, id: str) -> int:
     """
     r = Request(facts.machine(), id, {}, None)
     r.join = abi.CLONE_NEWNET
+    return _launch(journal, r, recipe.build(r), {r.gate_fd: init_pidfd})
+
+
+def make_network(journal: Journal, id: str) -> int:
+    """Start a holder with a network namespace of its own; its pid."""
+    r = Request(facts.machine(), id, {}, None)
+    return _launch(journal, r, recipe.build(r, new=abi.CLONE_NEWNET), {})
+
+
+def _launch(journal: Journal, r: Request, plan: Plan, more: "dict[int, int]") -> int:
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     try:
-        fds = {0: null, 1: null, 2: null, r.gate_fd: init_pidfd}
+        fds = {0: null, 1: null, 2: null, **more}
         limit = timeouts.seconds("CREATE")
-        launched = launch(recipe.build(r), r, fds, what="hold the network namespace", limit_s=limit)
+        launched = launch(plan, r, fds, what="hold the network namespace", limit_s=limit)
     finally:
         posix.close(null)
     dialogue = Dialogue(launched, r, None)

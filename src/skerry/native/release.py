@@ -17,7 +17,10 @@ from skerry.state.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    Table = dict[str, Callable[[dict[str, Any]], None]]
 
     from skerry.log import Log
     from skerry.state.store import Store
@@ -27,8 +30,10 @@ _ETIMEDOUT = 110
 _SLICE_S = 0.2
 
 
-def release_all(journal: Journal) -> bool:
+def release_all(journal: Journal, table: "Table | None" = None) -> bool:
     """Release every item, last first; whether there was one. All of them can be read (`unreadable`).
+
+    `table` is of another engine: its kinds of items, and ours.
 
     Errors  ReleaseError with every cause; what failed stays on record for another try.
     """
@@ -36,7 +41,7 @@ def release_all(journal: Journal) -> bool:
     causes = []
     for item in reversed(journal.items[:]):
         try:
-            _RELEASE[item["kind"]](item)
+            (table or ITEMS)[item["kind"]](item)
         except Error as error:
             causes.append(str(error))
         else:
@@ -71,7 +76,7 @@ def release_remains(store: "Store", id: str, log: "Log") -> None:
 def unreadable(item: "dict[str, Any]") -> str:
     """Why an item is not one that a skerry of this version has written, or ""."""
     kind = item.get("kind")
-    if type(kind) is not str or kind not in _RELEASE:
+    if type(kind) is not str or kind not in ITEMS:
         return f"this version of skerry does not know what {kind!r} is"
     if kind == "cgroup":
         from skerry.native.cgroup.tree import from_record
@@ -175,4 +180,4 @@ def _read(store: "Store", id: str, key: str) -> "dict[str, Any]":
     return value if whole else {}  # type: ignore[return-value]
 
 
-_RELEASE = {"process": _release_process, "cgroup": _release_cgroup, "holder": _release_process}
+ITEMS: "Table" = {"process": _release_process, "cgroup": _release_cgroup, "holder": _release_process}

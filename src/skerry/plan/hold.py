@@ -11,19 +11,24 @@ from skerry.plan.build import Plan
 from skerry.plan.request import Request
 
 
-def build(r: Request) -> Plan:
-    """Join the namespaces of `r.join` of the process behind the pidfd, then sleep.
+def build(r: Request, *, new: int = 0) -> Plan:
+    """Join the namespaces of `r.join` of the process behind the pidfd, or make those of `new`, then sleep.
 
-    Shape   starts with fds 0-2, plan, conversation and the pidfd.
+    Shape   starts with fds 0-2, plan, conversation and, to join, the pidfd.
     """
     p = Plan(r.machine)
-    p.fds[r.gate_fd] = "pidfd of the container's init"
-    begin.begin(p, r, last_fd=r.gate_fd, name="skerry:holder")
+    if r.join:
+        p.fds[r.gate_fd] = "pidfd of the container's init"
+    begin.begin(p, r, last_fd=r.gate_fd if r.join else r.conversation_fd, name="skerry:holder")
     p.step("hide from tracers")
     p.call("prctl", abi.PR_SET_DUMPABLE, 0)
     begin.wait_for(p, "our pid to be on record")
-    p.step("join the namespaces to hold")
-    p.call("setns", r.gate_fd, r.join)
+    if r.join:
+        p.step("join the namespaces to hold")
+        p.call("setns", r.gate_fd, r.join)
+    else:
+        p.step("make the namespaces to hold")
+        p.call("unshare", new)
     p.step("leave the caller's session and directory")
     p.call("setsid")
     p.call("chdir", "/")

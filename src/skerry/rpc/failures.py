@@ -68,6 +68,8 @@ def decode(document: object) -> Error:
             setattr(error, name, _text(document, name))
     if isinstance(error, errors.UsageError):
         error.usage = False
+    if isinstance(error, errors.VmError):
+        error.console = []
     if isinstance(error, errors.ReleaseError):
         error.causes = [error.message]
     return error

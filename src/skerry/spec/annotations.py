@@ -31,7 +31,7 @@ VM_SETTINGS = {
 _KNOWN = (ISOLATION, *OPERATOR_ONLY, *VM_SETTINGS)
 
 # type, id, and what the family calls a sandbox; the first family with a type decides
-_FAMILIES = (
+FAMILIES = (
     ("io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id", "sandbox"),
     ("io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID", "sandbox"),
     ("io.kubernetes.docker.type", "io.kubernetes.sandbox.id", "podsandbox"),
@@ -41,7 +41,7 @@ _ISOLATIONS = ("process", "vm")
 
 def sandbox(annotations: "dict[str, str]") -> "tuple[str, str]":
     """(kind, sandbox id) of a container; kind is `sandbox`, `container` or "" for standalone."""
-    for type_name, id_name, sandbox_word in _FAMILIES:
+    for type_name, id_name, sandbox_word in FAMILIES:
         kind = annotations.get(type_name)
         if kind:
             sandbox_id = annotations.get(id_name, "")
@@ -92,7 +92,7 @@ def layer_paths(annotations: "dict[str, str]", bundle: str) -> "list[str]":
 
 def without_placing(annotations: "dict[str, str]") -> "dict[str, str]":
     """What is left without those that say where a container goes: they were obeyed already."""
-    placing = {name for names in _FAMILIES for name in names[:2]}
+    placing = {name for names in FAMILIES for name in names[:2]}
     return {
         name: value
         for name, value in annotations.items()
@@ -102,7 +102,7 @@ def without_placing(annotations: "dict[str, str]") -> "dict[str, str]":
 
 def is_tenant(annotations: "dict[str, str]") -> bool:
     """Whether they come with a pod, and so from whoever wrote the pod (lifecycle 32)."""
-    return any(annotations.get(type_name) for type_name, _, _ in _FAMILIES)
+    return any(annotations.get(type_name) for type_name, _, _ in FAMILIES)
 
 
 def check_ours(annotations: "dict[str, str]") -> None:

@@ -25,6 +25,7 @@ _MASKED = (
 )  # fmt: skip
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _TTY_GROUP = "gid=5"
+_VM_VCPUS, _VM_MEMORY_BYTES = 2, 1024 * 1024 * 1024  # docs/lifecycle.md 89
 
 # destination, type, source, options
 _MOUNTS = (
@@ -41,8 +42,9 @@ _MOUNTS = (
 _ROOTLESS_SYS = ("/sys", "none", "/sys", "rbind nosuid noexec nodev ro")
 
 
-def default_spec(*, rootless: bool = False) -> "dict[str, Any]":
-    """A spec that runs `sh` in ./rootfs; `rootless` as an unprivileged user."""
+def default_spec(*, rootless: bool = False, vm: bool = False) -> "dict[str, Any]":
+    """A spec that runs `sh` in ./rootfs; `rootless` as an unprivileged user, `vm` in a VM of its own."""
+    section = {"vm": {"hwConfig": {"vcpus": _VM_VCPUS, "memory": _VM_MEMORY_BYTES}}} if vm else {}
     return {
         "ociVersion": OCI_VERSION,
         "process": _process(),
@@ -50,6 +52,7 @@ def default_spec(*, rootless: bool = False) -> "dict[str, Any]":
         "hostname": "skerry",
         "mounts": [_mount(row, rootless=rootless) for row in _MOUNTS],
         "linux": _linux(rootless=rootless),
+        **section,
     }
 
 

@@ -35,7 +35,6 @@ MOUNT_OPTIONS = {
     "dest-nofollow": "mounting over a symbolic link is not supported yet",
 }
 
-VM = "VM isolation is not supported yet"
 SYSTEMD_CGROUP = "the form slice:prefix:name needs the systemd driver, which is not supported yet"
 
 

@@ -10,7 +10,6 @@ are known.
 """
 
 from skerry.errors import SpecError
-from skerry.spec import unsupported
 from skerry.spec.annotations import check_ours, isolation, layers, sandbox
 from skerry.spec.fields import boolean, mapping, members, obj, path, record, text, wrong
 from skerry.spec.linux import check_linux, is_mapped
@@ -37,8 +36,7 @@ def check_spec(spec: "Any", *, rootful: bool = True, isolation_flag: str = "") -
     members(spec, "", _SPEC, required="ociVersion")
     annotations = spec.get("annotations", {})
     check_ours(annotations)
-    if isolation(annotations, spec, isolation_flag) == "vm":
-        raise SpecError("/vm" if "vm" in spec else "/annotations", unsupported.VM)
+    isolation(annotations, spec, isolation_flag)
     if not layers(annotations) and "root" not in spec:
         raise SpecError("/root", "must provide either layers or root.path")
     warnings = check_linux(spec.get("linux", {}), rootful=rootful)
@@ -66,6 +64,12 @@ def _check_hooks(value: "Any", pointer: str) -> None:
     from skerry.spec.hooks import check_hooks
 
     check_hooks(value, pointer)
+
+
+def _check_vm(value: "Any", pointer: str) -> None:
+    from skerry.spec.vm import check_vm
+
+    check_vm(value, pointer)
 
 
 def _check_names(spec: "dict[str, Any]") -> None:
@@ -103,5 +107,6 @@ _SPEC = {
     "domainname": text,
     "mounts": check_mounts,
     "hooks": _check_hooks,
+    "vm": _check_vm,
     "linux": obj,
 }

@@ -10,6 +10,7 @@ import posix
 from skerry.errors import Error, KernelError, SpecError
 from skerry.jsonio import escape, loads
 from skerry.spec.annotations import VM_SETTINGS, is_tenant
+from skerry.spec.vm import refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def choose(
 
 
 def _read_section(section: "dict[str, Any]", settings: Settings) -> None:
-    """The spec's `vm` section; it has been checked (spec/vm.py)."""
+    """The spec's `vm` section; its form has been checked (spec/vm.py)."""
+    refuse(section)
     hypervisor, kernel, image = (section.get(key) or {} for key in ("hypervisor", "kernel", "image"))
     settings.hypervisor = hypervisor.get("path") or settings.hypervisor
     settings.hypervisor_parameters = list(hypervisor.get("parameters") or ())
