@@ -13,15 +13,19 @@ PYTHON = $(or $(shell tools/find_python),$(error no Python 3.11 or newer: run to
 VENV = .venv/bin/python
 SOURCES := $(shell find src -name '*.py')
 # Programs that the tests start import the package too, so the path is in the environment.
-PYTEST_RUN = PYTHONPATH=$(CURDIR)/src PYTHONDONTWRITEBYTECODE=1 RUNTIME=$(abspath $(RUNTIME)) $(VENV) -B -m pytest $(PYTEST)
+# SKERRY_ROUNDS (see CONTRIBUTING.md) makes some tests long; the limit for one test is there to find those that hang.
+PYTEST_RUN = PYTHONPATH=$(CURDIR)/src PYTHONDONTWRITEBYTECODE=1 RUNTIME=$(abspath $(RUNTIME)) $(VENV) -B -m pytest \
+	$(if $(SKERRY_ROUNDS),-o faulthandler_timeout=7200) $(PYTEST)
 
+# The launcher's second name: containerd finds the shim of io.containerd.skerry.v2 by it.
+SHIM = containerd-shim-skerry-v2
 # Where a wheel puts the package, relative to the directory above bin/, whatever the interpreter's version is.
 VERSIONS = 11 12 13 14 15 16 17 18 19
 WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$v/dist-packages)
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman \
-	test-vm image bench demo docs install uninstall wheel wheel-programs dist clean
+	test-docker test-shim test-containerd test-vm test-oci-vm image bench bench-containerd bench-vm demo docs install uninstall wheel wheel-programs dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -38,6 +42,7 @@ init: setup ## skerry-init for every architecture there is a compiler for
 
 launcher: setup
 	@$(MAKE) -C launcher OUT=$(CURDIR)/bin/skerry ROOTS=src PYTHONS=$(PYTHON)
+	@ln -f bin/skerry bin/$(SHIM)
 
 # The installed interpreter never writes bytecode (-B), so without this a checkout would compile itself at every start.
 build/compiled: $(SOURCES) | setup
@@ -51,7 +56,7 @@ build/compiled: $(SOURCES) | setup
 check: build .venv/ready ## style, unit and golden tests (what a commit hook would call)
 	@$(PYTEST_RUN) tests/style tests/unit tests/golden
 
-test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, vm
+test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, docker, shim, containerd, vm
 	@$(SETUP) test
 	@$(PYTEST_RUN) tests
 
@@ -70,6 +75,9 @@ test-install: build .venv/ready ## checkout, make install and pip install start 
 test-oci: build .venv/ready ## the black-box suite; RUNTIME=/usr/sbin/runc runs it on another runtime
 	@$(PYTEST_RUN) tests/oci
 
+test-oci-vm: build .venv/ready ## the black-box suite with every container in a VM (an hour without KVM)
+	@ISOLATION=vm $(PYTEST_RUN) tests/oci
+
 test-podman: build .venv/ready ## podman and conmon drive the runtime; RUNTIME= as above
 	@$(PYTEST_RUN) tests/podman
 
@@ -80,11 +88,31 @@ test-vm: build .venv/ready ## guests under QEMU: the agent, the machine, the eng
 image: build ## the guest image of vm isolation, from this machine's kernel and interpreter
 	@$(RUNTIME) image build
 
+test-docker: build .venv/ready ## dockerd and containerd's runc shim drive the runtime
+	@$(SETUP) test
+	@$(PYTEST_RUN) tests/docker
+
+test-shim: build .venv/ready ## the shim of containerd, driven by a stand-in for containerd (root)
+	@$(PYTEST_RUN) tests/shim
+
+test-containerd: build .venv/ready ## containerd drives the shims of runc and skerry; HANDLERS=runc for one of them
+	@$(SETUP) test
+	@$(if $(HANDLERS),HANDLERS=$(HANDLERS)) $(PYTEST_RUN) tests/containerd
+
 # What is measured is the installed program, as users have it.
 bench: build ## interleaved with runc and crun; writes docs/benchmarks.md (ROUNDS=, CONTAINERS=)
 	@$(SETUP) test
 	@$(MAKE) install PREFIX=$(CURDIR)/build/bench
 	@$(PYTHON) -B tools/bench_start --skerry build/bench/bin/skerry $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CONTAINERS),--containers $(CONTAINERS))
+
+bench-vm: build ## pods in VMs; writes docs/benchmarks-vm.md (ROUNDS=)
+	@$(PYTHON) -B tools/bench_vm $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-containerd: build .venv/ready ## below containerd, beside runc and crun; writes docs/benchmarks-containerd.md (ROUNDS=, IDLE_PODS=, PODS=)
+	@$(SETUP) test
+	@$(MAKE) install PREFIX=$(CURDIR)/build/bench
+	@$(VENV) -B tools/bench_containerd --bin build/bench/bin $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(IDLE_PODS),--idle-pods $(IDLE_PODS)) $(if $(PODS),--pods $(PODS))
 
 demo: build ## makes a bundle, shows its plan, and takes a container through its life (root)
 	@$(SETUP) demo
@@ -102,11 +130,14 @@ install: build ## PREFIX (/usr/local), DESTDIR
 	install -m 0755 skerry/skerry-init "$(LIB)/skerry/skerry-init" && \
 	$(PYTHON) -X no_debug_ranges $(CURDIR)/tools/make_archive "$(LIB)" "$(PREFIX)/lib/skerry" && \
 	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash $(if $(DESTDIR),-s "$(DESTDIR)") "$(LIB)" && \
-	install -m 0755 $(CURDIR)/build/install/skerry "$(DESTDIR)$(PREFIX)/bin/skerry"
-	@echo "installed $(DESTDIR)$(PREFIX)/bin/skerry"
+	$(PYTHON) $(CURDIR)/tools/make_snapshot "$(LIB)" "$(PREFIX)/lib/skerry" && \
+	for name in skerry $(SHIM); do \
+		install -m 0755 $(CURDIR)/build/install/skerry "$(DESTDIR)$(PREFIX)/bin/$$name" || exit 1; \
+	done
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/skerry and $(SHIM)"
 
 uninstall: ## removes what install made
-	rm -rf "$(DESTDIR)$(PREFIX)/lib/skerry" "$(DESTDIR)$(PREFIX)/bin/skerry"
+	rm -rf "$(DESTDIR)$(PREFIX)/lib/skerry" "$(DESTDIR)$(PREFIX)/bin/skerry" "$(DESTDIR)$(PREFIX)/bin/$(SHIM)"
 
 wheel: build ## dist/*.whl with the two static programs
 	@mkdir -p dist && $(PYTHON) -B tools/build_backend.py wheel

@@ -49,7 +49,9 @@ def build_wheel(
 ) -> str:
     compile_programs()
     files = {f"skerry/{name}": entry for name, entry in package().items()}
-    files[f"{release()}.data/scripts/skerry"] = (read("build/wheel/skerry"), PROGRAM)
+    # One program under two names; it chooses by its own what to be.
+    for name in ("skerry", "containerd-shim-skerry-v2"):
+        files[f"{release()}.data/scripts/{name}"] = (read("build/wheel/skerry"), PROGRAM)
     return write_wheel(Path(wheel_directory), files)
 
 

@@ -41,6 +41,47 @@ class Wishes:
         self.preserve_fds = 0
 
 
+class Process:
+    """An additional process in a container.
+
+    pid          on the host
+    pidfd        readable when it has ended; owned by the object, until `wait` or `close`
+    console_fd   the master of its terminal, or -1; owned by the caller
+    """
+
+    __slots__ = ("_code", "_container", "console_fd", "pid", "pidfd")
+
+    def __init__(self, container: "Container", pid: int, pidfd: int, console_fd: int) -> None:
+        self._container = container
+        self._code = 255
+        self.pid = pid
+        self.pidfd = pidfd
+        self.console_fd = console_fd
+
+    def send_signal(self, number: int) -> None:
+        """Signal it; one that has ended is no error."""
+        if self.pidfd >= 0:
+            processes.send_signal(self.pidfd, number)
+
+    def wait(self) -> int:
+        """Wait for the process, a child of this one; asked again, the answer is the same.
+
+        Result  its exit code, or 128 + signal; 255 if unknown.
+        """
+        if self.pidfd >= 0:
+            ended = processes.wait_exit(self.pidfd)
+            self._code = ended[0] if ended is not None else 255
+            _clear(self._container, f"exec-{self.pid}")
+            self.close()
+        return self._code
+
+    def close(self) -> None:
+        """Give the pidfd back; the process is left alone. Can be repeated."""
+        if self.pidfd >= 0:
+            posix.close(self.pidfd)
+            self.pidfd = -1
+
+
 def add(container: "Container", process: "dict[str, Any]", wishes: Wishes) -> "Process":
     """Container.exec."""
     for warning in check_process(process, ""):
@@ -88,36 +129,3 @@ def _clear(container: "Container", key: str) -> None:
         container.store.clear(container.id, key)
     except Error as error:
         container.log.debug(str(error))
-
-
-class Process:
-    """An additional process in a container.
-
-    pid          on the host
-    pidfd        readable when it has ended; owned by the object
-    console_fd   the master of its terminal, or -1; owned by the caller
-    """
-
-    __slots__ = ("_container", "console_fd", "pid", "pidfd")
-
-    def __init__(self, container: "Container", pid: int, pidfd: int, console_fd: int) -> None:
-        self._container = container
-        self.pid = pid
-        self.pidfd = pidfd
-        self.console_fd = console_fd
-
-    def send_signal(self, number: int) -> None:
-        processes.send_signal(self.pidfd, number)
-
-    def wait(self) -> int:
-        """Wait for the process, a child of this one.
-
-        Result  its exit code, or 128 + signal; 255 if unknown.
-        """
-        ended = processes.wait_exit(self.pidfd)
-        with_container = self._container
-        try:
-            with_container.store.clear(with_container.id, f"exec-{self.pid}")
-        except Error as error:
-            with_container.log.debug(f"the container went before its process: {error}")
-        return ended[0] if ended is not None else 255

@@ -1,12 +1,14 @@
 """A container: its record, its engine, and what each verb does with them.
 
 Runs in: every verb (hot; what only some verbs need is imported by them).
-Imports: errors, engine, linux.process, state.
+Imports: posix; errors, engine, linux.process, state.
 Source:  docs/lifecycle.md; runtime-spec runtime.md.
 Never:   prints, reads options, or keeps a fact that the store or the kernel has.
 
-Making one is in creation.py, taking it away in deletion.py, another process in it in addition.py.
+Exports `Container`, `open_store`. Making one is in creation.py, taking it away in deletion.py, exec in addition.py.
 """
+
+import posix
 
 from skerry import paths
 from skerry.engine import ENGINES, engine_class
@@ -182,7 +184,7 @@ class Container:
 
     @property
     def pidfd(self) -> int:
-        """Of init, readable when it has ended; stays open as long as the object is used.
+        """Of init, readable when it has ended; stays open until `close` or `delete`.
 
         Errors  StateError if it has ended already.
         """
@@ -244,6 +246,13 @@ class Container:
         from skerry.deletion import delete
 
         delete(self, force=force)
+        self.close()
+
+    def close(self) -> None:
+        """Give back what the object holds of init; the container is left alone. Can be repeated."""
+        if self._pidfd >= 0:
+            posix.close(self._pidfd)
+            self._pidfd = -1
 
     def pause(self) -> None:
         self._check("pause")
@@ -308,6 +317,7 @@ class Container:
     def wait(self) -> int:
         """Wait for init, a child of this process, and record its end.
 
+        Wait for its execs first: the kernel lets the init of a pid namespace end when they have been reaped, by us.
         Result  its exit code, or 128 + signal; 255 if unknown.
         """
         ended = process.wait_exit(self.pidfd)
@@ -344,6 +354,11 @@ class Container:
         self._pidfd = pidfd
         self.console_fd = console_fd
 
+    def take_pidfd(self) -> int:
+        """Take ownership of init's pidfd away from the object."""
+        pidfd, self._pidfd = self.pidfd, -1
+        return pidfd
+
     def hook_state(self, status: str) -> "dict[str, Any]":
         """The state that hooks on the host read."""
         state = {
@@ -376,10 +391,7 @@ class Container:
 
 
 def delete(store: Store, id: str, *, force: bool = False, log: "Log" = SILENT) -> None:
-    """Delete by id, also where the record is missing or damaged.
-
-    Errors  NotFound (none with `force`); as Container.delete.
-    """
+    """Delete by id, also where the record is missing or damaged; with `force` NotFound is no error."""
     from skerry.deletion import delete_id
 
     delete_id(Container, store, id, force=force, log=log)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from skerry.vm.shim import Built
 
 _UNIQUE_BYTES = 16
+_ENAMETOOLONG = 36
 
 
 class Wishes:
@@ -92,18 +93,20 @@ def check_console(terminal: bool, socket: str, *, detach: bool) -> None:  # noqa
 def hand_over(path: str, fd: int, name: str) -> None:
     """Send an fd to the socket of an engine, as runc does.
 
-    Errors  Error where nobody listens.
+    Errors  KernelError where nobody listens.
     """
     import _socket
 
+    from skerry.errors import KernelError
     from skerry.linux.fd import send_with_fds
 
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         sock.connect(path)
         send_with_fds(sock, name.encode(), [fd])
-    except (OSError, ValueError) as error:
-        raise Error(f"cannot send {name} to {path}: {error}") from error
+    except OSError as error:
+        # Without a number the path is too long for a socket's.
+        raise KernelError("send", f"{name} to {path}", error.errno or _ENAMETOOLONG) from error
     finally:
         sock.close()
 

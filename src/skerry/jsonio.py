@@ -1,6 +1,6 @@
 """JSON, strictly and without the `json` package.
 
-Runs in: every verb (hot).   Imports: _json; json only to word a refusal.
+Runs in: every verb (hot).   Imports: _json where it is used; json only to word a refusal.
 Source:  RFC 8259; Modules/_json.c of CPython 3.11 to 3.14.
 Never:   opens a file.
 
@@ -8,9 +8,10 @@ The C scanner of CPython alone reads a spec in microseconds; `json` around it co
 What `json` does for it is done here: blanks at the ends, trailing bytes, constants that are no
 JSON, numbers out of range, duplicate names. A text that two programs would read in two ways is
 refused, and so is what could not be written back.
-"""
 
-from _json import encode_basestring, make_encoder, make_scanner
+`_json` may be a shared library, which a snapshot (docs/decisions/0010) cannot hold: hence no import of
+it up here.
+"""
 
 from skerry.errors import Error, SpecError
 
@@ -72,6 +73,8 @@ def loads(data: bytes, *, what: str = "") -> object:
             128 levels and 300,000 values.
     Errors  SpecError; its pointer is "" unless the document parses and one value is at fault.
     """
+    from _json import make_scanner
+
     prefix = f"{what}: " if what else ""
     # Every value but the first is opened by one of these, or by a colon after one.
     opened = data.count(b"{") + data.count(b"[")
@@ -198,6 +201,8 @@ def dumps(value: object) -> bytes:
     Shape   names are strings (a number as name would come back as text, as with `json`).
     Errors  Error for what JSON or Unicode cannot hold; nothing is returned then.
     """
+    from _json import encode_basestring, make_encoder
+
     # No markers (a circle ends as RecursionError), no indent; not sorted, no key skipped, no NaN.
     encoder = make_encoder(
         None, _no_such_type, encode_basestring, None, ":", ",", False, False, False
@@ -225,6 +230,8 @@ def dumps_pretty(value: object, indent: int = 2) -> bytes:
 
 
 def _pretty(value: object, newline: str, indent: str) -> str:
+    from _json import encode_basestring
+
     inner = newline + indent
     if isinstance(value, dict) and value:
         members = [

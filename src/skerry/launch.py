@@ -1,6 +1,7 @@
-"""First lines of Python in every skerry: find the package, drop the path to it, run the CLI.
+"""First lines of Python in every skerry: find the package, drop the path to it, run the face that was called.
 
-Runs in: every command (hot); the launcher executes it as a script.   Imports: _signal, gc, sys, then cli.main.
+Runs in: every command (hot); the launcher executes it as a script, with the name it was called by as the first word.
+Imports: _signal, gc, sys, then cli.main or shims.task.launch.
 Source:  docs/decisions/0002-launcher.md.
 Never:   imported; leaves a directory on `sys.path` that is not the interpreter's own.
 
@@ -12,6 +13,8 @@ can be imported, or stand before the interpreter's library.
 import _signal  # type: ignore[import-not-found]
 import gc
 import sys
+
+SHIM = "containerd-shim-"
 
 
 def launch() -> None:
@@ -30,7 +33,12 @@ def launch() -> None:
 
     sys.path.pop()
     skerry.archive.install(root)
+    name = sys.argv.pop(1)
     sys.argv[0] = skerry.__name__
+    if name.startswith(SHIM):
+        from skerry.shims.task.launch import run as be_shim
+
+        be_shim(name, sys.argv[1:])
 
     from skerry.cli.main import run
 

@@ -1,6 +1,6 @@
 """The log: one line for each event, in the two forms that engines read.
 
-Runs in: every verb (hot).   Imports: posix, time, _json; skerry.errors.
+Runs in: every verb (hot).   Imports: posix, time; _json where a line is written; skerry.errors.
 Source:  the forms of logrus, which containerd, podman and docker parse; docs/lifecycle.md 134.
 Never:   fails a verb, blocks on a reader, or prints the final error (the face does that).
 
@@ -11,7 +11,6 @@ nobody's business at a terminal.
 
 import posix
 import time
-from _json import encode_basestring_ascii
 
 from skerry.errors import KernelError, UsageError
 
@@ -28,11 +27,15 @@ _STDERR = 2
 
 
 def _text(level: str, message: str, now: str) -> str:
+    from _json import encode_basestring_ascii
+
     # JSON's escapes are Go's, which is what logrus quotes by: \" \\ \n \t \uXXXX.
     return f'time="{now}" level={level} msg={encode_basestring_ascii(message)}\n'
 
 
 def _json_line(level: str, message: str, now: str) -> str:
+    from _json import encode_basestring_ascii
+
     quoted = encode_basestring_ascii(message)
     return f'{{"level":"{level}","msg":{quoted},"time":"{now}"}}\n'
 

@@ -3,6 +3,8 @@
 Runs in: every verb (hot).   Imports: posix.
 Source:  docs/lifecycle.md 60, 112, 128.
 Never:   waits.
+
+A process that others depend on while it waits can have them shortened for as long as it does so.
 """
 
 import posix
@@ -29,11 +31,25 @@ DEFAULTS = {
 }
 
 
+_ceiling_s = 0
+
+
+def shorten(limit_s: int) -> None:
+    """From now on no limit of this process is longer than this; 0: as they were."""
+    global _ceiling_s
+    _ceiling_s = limit_s
+
+
 def seconds(name: str, *, warn: "Callable[[str], object] | None" = None) -> int:
     """The limit, or what the environment's SKERRY_TIMEOUT_<NAME> says instead.
 
     Units   whole seconds, more than 0; anything else is told to `warn`, and the default stays.
     """
+    limit = _seconds(name, warn)
+    return min(limit, _ceiling_s) if _ceiling_s else limit
+
+
+def _seconds(name: str, warn: "Callable[[str], object] | None") -> int:
     limit = DEFAULTS[name][0]
     variable = PREFIX + name
     raw = posix.environ.get(variable.encode())

@@ -49,8 +49,7 @@ def default_v2() -> Request:
     """The same on cgroup v2, in a cgroup namespace, with a device filter"""
     spec = fresh_spec("sh")
     spec["linux"]["namespaces"].append({"type": "cgroup"})
-    mounts = [("", "/sys/fs/cgroup/box", "")]
-    return request(spec, cgroup_version=2, cgroup_mounts=mounts, device_program=bytes(8 * 20))
+    return request(spec, cgroup_version=2, cgroup_unified="/sys/fs/cgroup/box", device_program=bytes(8 * 20))
 
 
 def user_namespace() -> Request:

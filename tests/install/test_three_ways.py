@@ -105,8 +105,8 @@ def probe(request, tmp_path, installed):
         (copy.package / "cli/main.py").write_text(PROBE)
         for cached in (copy.package / "cli").glob("__pycache__/main.*.pyc"):
             cached.unlink()  # unchecked: it would win over the new source
-        for archive in copy.package.glob("*.modules"):
-            archive.unlink()  # so would this
+        for made in (*copy.package.glob("*.modules"), *copy.package.glob("*.snapshot")):
+            made.unlink()  # so would these
         return copy
 
     return prepare
@@ -188,6 +188,29 @@ def test_nothing_planted_runs(name, probe, tmp_path):
     )
 
 
+SHIM = "containerd-shim-skerry-v2"
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_the_shim_is_the_same_program_by_another_name(name, installed, tmp_path):
+    """The launcher chooses by the name it was called by; the directory it is called in, a bundle, counts for nothing."""
+    way = installed[name]
+    marker = tmp_path / "marker"
+    plant(tmp_path / "bundle", marker)
+    link = tmp_path / SHIM
+    link.symlink_to(way.launcher)
+    for program in (way.launcher.parent / SHIM, link):
+        for words in (["-v"], ["-info"], ["-namespace", "x", "-id", "start", "-v", "start"]):
+            done = subprocess.run(
+                [program, *words], cwd=tmp_path / "bundle", stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+            )
+            assert done.returncode == 0 and not done.stderr, done.stderr
+            assert b"skerry" in done.stdout
+    done = subprocess.run([link, "start"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.startswith(SHIM.encode() + b": cannot run")
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize("name", WAYS)
 def test_missing_standard_fds_are_dev_null(name, probe, tmp_path):
     """decisions 10: else the first file opened would be taken for stdout."""
@@ -261,7 +284,7 @@ def test_installed_files_are_open_to_read_and_closed_to_write(tmp_path):
         os.umask(old)
     top = tmp_path / "prefix"
     modes = {p: stat.S_IMODE(p.stat().st_mode) for p in top.rglob("*")}
-    programs = {made.launcher, made.package / "skerry-init"}
+    programs = {made.launcher, made.launcher.parent / SHIM, made.package / "skerry-init", made.package / "skerry.snapshot"}
     wrong = {
         str(p): oct(m)
         for p, m in modes.items()

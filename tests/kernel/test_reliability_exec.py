@@ -103,7 +103,6 @@ def test_init_dies_during_each_record(box: Box, monkeypatch: pytest.MonkeyPatch)
                 assert "killed by signal 9" in str(error) or "stopped" in str(error), (at, seen, error)
             else:
                 assert process.wait() == 128 + signal.SIGKILL
-                os.close(process.pidfd)
         total = max(total, len(seen))
         leaks.reap()
         assert keys(container) == [] and container.status == "stopped"
@@ -118,6 +117,29 @@ def test_exec_in_a_container_that_has_ended(box: Box) -> None:
     container.end()
     with pytest.raises(StateError, match="cannot exec in a stopped container"):
         exec_in(container, "/bin/true")
+
+
+def test_a_program_that_uses_the_library_keeps_no_descriptors(box: Box) -> None:
+    """P17: a life of a container and its execs ends with the descriptors that there were before."""
+    spec = fresh_spec("probe", "park")
+    bundle = box.bundle(spec)
+    null = os.open("/dev/null", os.O_RDWR)
+    stdio = (null, null, null)
+    store = open_store(str(box.runtime.root))
+    fds = sorted(os.listdir("/proc/self/fd"))
+    core = Core.create(store, box.new_id(), bundle=str(bundle), stdio=stdio)
+    core.start()
+    process = core.exec({"args": ["sh", "-c", "exit 4"], "cwd": "/"}, stdio=stdio)
+    assert (process.wait(), process.wait()) == (4, 4)
+    process.send_signal(signal.SIGTERM)  # ended, which is no error
+    detached = core.exec({"args": ["sleep", "1000"], "cwd": "/"}, stdio=stdio, detach=True)
+    core.kill(signal.SIGKILL)
+    assert detached.wait() == 128 + signal.SIGKILL  # before init's, whose end waits for it to be reaped
+    assert core.wait() == 128 + signal.SIGKILL
+    core.delete()
+    core.close()
+    assert sorted(os.listdir("/proc/self/fd")) == fds
+    os.close(null)
 
 
 # --- the plan fails
@@ -140,7 +162,6 @@ def test_each_operation_failing(box: Box, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(abi.SYSCALLS, _NO_CALL, (4000, 4000))
     good = exec_in(container, "/bin/true")
     good.wait()
-    os.close(good.pidfd)
     fds = sorted(os.listdir("/proc/self/fd"))
     labels = [(op.label, op.process) for op in plans[0].ops]
     for index, (label, process) in enumerate(labels):
@@ -154,7 +175,6 @@ def test_each_operation_failing(box: Box, monkeypatch: pytest.MonkeyPatch) -> No
                 assert error.step == label.text, (index, error)
             else:  # passed over: a jump leads around it
                 done.wait()
-                os.close(done.pidfd)
         assert sorted(os.listdir("/proc/self/fd")) == fds, (index, label.text)
         assert keys(container) == [], (index, label.text)
     assert container.status == "running"

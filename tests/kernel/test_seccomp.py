@@ -388,6 +388,15 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
+def test_architecture_that_the_library_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older library than the profile: the error says which word of it."""
+    monkeypatch.setattr(seccomp.table, "supported_architectures", lambda: ["SCMP_ARCH_X86"])
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_LOONGARCH64"]}
+    with pytest.raises(SpecError, match="does not know SCMP_ARCH_LOONGARCH64") as caught:
+        seccomp.program(profile, "")
+    assert caught.value.pointer == "/linux/seccomp/architectures/1"
+
+
 @pytest.fixture
 def runc_filter(tmp_path: Path) -> Iterator[Callable[[dict[str, Any]], bytes]]:
     """Run a sleeping container under runc and fetch the filter from its process."""

@@ -141,10 +141,20 @@ def test_cwd(container: Container) -> None:
     assert container.exec("pwd", flags=("--cwd", "/usr/bin")).ok().out == "/usr/bin\n"
 
 
-@pytest.mark.parametrize("cwd", ["usr", "/etc/passwd"])
+@pytest.mark.parametrize("cwd", ["usr", "/etc/passwd", "/no/where"])
 def test_bad_cwd(container: Container, cwd: str) -> None:
     """lifecycle 96."""
     assert container.exec("pwd", flags=("--cwd", cwd)).code == 255
+
+
+def test_missing_cwd_is_not_made(box: Box) -> None:
+    """That of init is (decisions 26); podman takes 127 from the words."""
+    spec = fresh_spec()
+    spec["root"]["readonly"] = False
+    container = box.parked(spec)
+    result = container.exec("pwd", flags=("--cwd", "/no/where")).failed(255)
+    assert "no such file or directory" in result.err.lower(), result
+    assert not (container.bundle / "rootfs/no").exists()
 
 
 def test_cwd_text(container: Container) -> None:

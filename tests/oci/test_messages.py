@@ -36,6 +36,14 @@ def test_failure_of_exec_before_the_process_runs(box: Box) -> None:
     only_line(container.exec(), "exec failed: exec args cannot be empty", 255)
 
 
+def test_device_where_something_else_is(box: Box) -> None:
+    """security 8: not only ENOTSUP."""
+    spec = fresh_spec()
+    spec["linux"]["devices"] = [{"path": "/etc/passwd", "type": "c", "major": 1, "minor": 3}]
+    message = box.try_create(spec).failed().message
+    assert "/linux/devices/0: cannot make device /etc/passwd" in message and "something else is there" in message
+
+
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -TERM $$", 128 + signal.SIGTERM)])
 def test_code_of_the_process(box: Box, script: str, code: int) -> None:
     """lifecycle P, 92, 98: foreground run and exec, silent on their own account."""

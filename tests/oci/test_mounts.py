@@ -222,11 +222,33 @@ def test_cgroup_mount_with_cgroup_namespace(box: Box) -> None:
     assert lines[-1] == "/sys/fs/cgroup/pids/pids.max"
 
 
+def test_cgroup_mount_has_its_source(box: Box) -> None:
+    """Programs look for it in /proc/mounts; with a cgroup namespace it is a new mount, not a clone."""
+    spec = fresh_spec()
+    spec["linux"]["namespaces"].append({"type": "cgroup"})
+    assert table(box, spec)["/sys/fs/cgroup/pids"]["source"] == "cgroup"
+
+
+@pytest.mark.parametrize("with_namespace", [False, True])
+def test_cgroup2_is_version_2(box: Box, with_namespace: bool) -> None:
+    """On a hybrid host, too, where type cgroup is the hierarchies of version 1."""
+    if "unified" not in host.cgroup_mounts():
+        pytest.skip("no cgroup v2 tree beside those of v1")
+    spec = fresh_spec()
+    if with_namespace:
+        spec["linux"]["namespaces"].append({"type": "cgroup"})
+    add_mount(spec, "/vol", "cgroup2", "cgroup2", "ro", "nosuid")
+    found = table(box, spec)
+    assert found["/vol"]["kind"] == "cgroup2"
+    assert {"ro", "nosuid"} <= set(found["/vol"]["options"])
+    assert not [point for point in found if point.startswith("/vol/")]
+
+
 # --- options
 
 FLAGS = [
     ("ro", "ro"), ("nosuid", "nosuid"), ("nodev", "nodev"), ("noexec", "noexec"), ("noatime", "noatime"),
-    ("nodiratime", "nodiratime"), ("relatime", "relatime"), ("rw", "rw"), ("nosymfollow", "nosymfollow"),
+    ("nodiratime", "nodiratime"), ("relatime", "relatime"), ("rw", "rw"), ("nosymfollow", "nosymfollow"), ("rro", "ro"),
 ]  # fmt: skip
 
 

@@ -51,6 +51,13 @@ def test_relative_program_is_taken_from_cwd(box: Box) -> None:
     assert box.run(spec).ok().out == "up\n"
 
 
+def test_last_of_equal_names_in_env_wins(box: Box) -> None:
+    """Programs read such an environment in two ways; runc and crun hand over the last."""
+    spec = fresh_spec("env")
+    spec["process"]["env"] += ["A=1", "B=2", "A=3"]
+    assert [line for line in box.run(spec).ok().lines if line[:2] in ("A=", "B=")] == ["A=3", "B=2"]
+
+
 def test_env_is_exactly_that_of_the_spec(box: Box) -> None:
     """V58: and HOME, if it is not there."""
     spec = fresh_spec("env")

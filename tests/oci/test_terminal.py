@@ -138,8 +138,9 @@ def test_texts_name_skerry(box: Box, console: ConsoleSocket) -> None:
 
 
 def test_console_socket_that_is_none(box: Box) -> None:
-    for name in ("missing.sock", "."):
-        box.try_create(with_terminal(fresh_spec()), "--console-socket", box.dir / name).failed()
+    for name in ("missing.sock", ".", "long" * 50):
+        result = box.try_create(with_terminal(fresh_spec()), "--console-socket", box.dir / name).failed()
+        assert "[Errno" not in result.err, result
         assert box.leftovers() == []
 
 

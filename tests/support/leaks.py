@@ -20,7 +20,7 @@ def find(token: str, prefix: str, root: Path, directory: str) -> list[str]:
     """List what exists now of the ids that begin with the prefix, and every process and mount of the session's."""
     spared = keepers(root) | keepers(Path(directory) / "root")
     found = [
-        f"process {pid} {_name(pid)}" for pid in host.descendants() if pid not in spared and not _is_dead(pid)
+        f"process {pid} {name_of(pid)}" for pid in host.descendants() if pid not in spared and not is_dead(pid)
     ]
     found += [f"cgroup {path}" for path in cgroups(token, prefix)]
     found += [f"mount {row['point']}" for row in host.mountinfo() if below(row["point"], directory)]
@@ -80,7 +80,7 @@ def remove(token: str, prefix: str, root: Path) -> None:
     """Remove by force what a runtime left, so that the next test starts clean."""
     spared = keepers(root)
     for pid in host.descendants():
-        if pid not in spared and not _is_dead(pid):
+        if pid not in spared and not is_dead(pid):
             os.kill(pid, signal.SIGKILL)
     for path in cgroups(token, prefix):
         thaw = path / "freezer.state"
@@ -119,14 +119,14 @@ def _rmdir(path: Path) -> None:
         pass
 
 
-def _name(pid: int) -> str:
+def name_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:100]
     except OSError:
         return "?"
 
 
-def _is_dead(pid: int) -> bool:
+def is_dead(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except OSError:

@@ -8,7 +8,7 @@ from pathlib import Path
 APPLETS = (
     "sh cat ls id env true false echo test stat mount umount touch mkdir mknod ln rm chmod chown hostname "
     "readlink ip sleep ps kill dd head tail wc sort grep cut tr printf pwd dirname date df find tty stty "
-    "mkfifo seq expr sed awk nproc dnsdomainname sysctl chroot cp mv uname"
+    "mkfifo nc ping seq expr sed awk nproc dnsdomainname sysctl chroot cp mv uname"
 ).split()
 DIRECTORIES = "bin dev etc mnt proc root run sys tmp usr/bin var vol".split()
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n1000:x:0:0:trap:/trap:/bin/sh\n"

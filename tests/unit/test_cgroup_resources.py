@@ -227,14 +227,6 @@ def test_hybrid_takes_each_controller_where_it_is(tmp_path):
     assert files == ["memory.limit_in_bytes", "hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"]
 
 
-def test_kernel_memory_is_a_warning(one):
-    warnings = limits.check(one, {"memory": {"kernel": 5, "kernelTCP": 6}}, AT)
-    assert [text.split(":")[0] for text in warnings] == [
-        f"{AT}/memory/kernel",
-        f"{AT}/memory/kernelTCP",
-    ]
-
-
 def test_check_before_update(one, two):
     hold(one, "memory", memory_usage_in_bytes="9000000")
     hold(two, "memory", memory_current="9000000")

@@ -10,7 +10,7 @@ def request(**spec: object) -> Request:
     r = Request("x86_64", "a", {"ociVersion": "1.0.2", **spec}, process)
     r.rootfs_path = "/bundle/rootfs"
     r.cgroup_version = 2
-    r.cgroup_mounts = [("", "/sys/fs/cgroup/a", "")]
+    r.cgroup_unified = "/sys/fs/cgroup/a"
     return r
 
 

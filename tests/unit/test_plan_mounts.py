@@ -320,8 +320,8 @@ def test_v1_in_a_cgroup_namespace_mounts_the_hierarchies() -> None:
     assert len(listing.find("fsopen", "cgroup")) == 3
     words = [tuple(op.args[1:4]) for op in listing.find("fsconfig", step="below cgroup") if op.args[1] != CREATE]
     assert words == [
-        (SET_FLAG, "memory", 0), (SET_FLAG, "cpu", 0), (SET_FLAG, "cpuacct", 0), (SET_FLAG, "none", 0),
-        (SET_STRING, "name", "systemd"),
+        (SET_STRING, "source", "cgroup"), (SET_FLAG, "memory", 0), (SET_STRING, "source", "cgroup"), (SET_FLAG, "cpu", 0),
+        (SET_FLAG, "cpuacct", 0), (SET_STRING, "source", "cgroup"), (SET_FLAG, "none", 0), (SET_STRING, "name", "systemd"),
     ]  # fmt: skip
     assert all(op.args[2] == RDONLY | NOSUID for op in listing.find("fsmount", step="below cgroup"))
 
@@ -329,18 +329,18 @@ def test_v1_in_a_cgroup_namespace_mounts_the_hierarchies() -> None:
 @pytest.mark.parametrize("namespace", [False, True])
 def test_v2(namespace: bool) -> None:
     """Whole in a cgroup namespace; else the container's own directory."""
-    mounts = [("", "/sys/fs/cgroup/box", "")]
+    where = "/sys/fs/cgroup/box"
     if namespace:
-        listing = made(in_cgroup_namespace(), cgroup_version=2, cgroup_mounts=mounts)
+        listing = made(in_cgroup_namespace(), cgroup_version=2, cgroup_unified=where)
         assert listing.one("fsopen", "cgroup2")
         assert listing.one("fsmount", step="cgroup").args[2] == RDONLY | NOSUID
     else:
-        listing = one(CGROUP, cgroup_version=2, cgroup_mounts=mounts)
-        assert listing.one("open_tree", -100, "/sys/fs/cgroup/box")
+        listing = one(CGROUP, cgroup_version=2, cgroup_unified=where)
+        assert listing.one("open_tree", -100, where)
         assert attributes(listing, "/sys/fs/cgroup")[-1][1] == RDONLY | NOSUID
 
 
 def test_no_cgroup_to_mount() -> None:
     with pytest.raises(SpecError) as caught:
         one(CGROUP, cgroup_version=0)
-    assert caught.value.pointer == "/mounts/2"
+    assert caught.value.pointer == "/mounts/2/type"

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ctypes import CDLL
 
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _PIDFD_GETFD = 438  # the same on every architecture
 _FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
 POWER_OFF, RESTART = 0x4321FEDC, 0x01234567  # linux/reboot.h
@@ -71,6 +72,20 @@ def loaded_from(name: str) -> str:
             if path.rpartition("/")[2].startswith(stem + ".so"):
                 return path
     return ""
+
+
+def become_subreaper(*, on: bool) -> None:
+    """Have orphans below this process become its children, or not any more.
+
+    Errors  KernelError.
+    Source  prctl(2) PR_SET_CHILD_SUBREAPER. Python has no name for it.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = [ctypes.c_ulong(n) for n in (int(on), 0, 0, 0)]
+    if libc.prctl(ctypes.c_int(_PR_SET_CHILD_SUBREAPER), *arguments):
+        raise KernelError("become", "a subreaper", ctypes.get_errno())
 
 
 def pidfd_getfd(pidfd: int, number: int) -> int:

@@ -13,7 +13,7 @@ from skerry.errors import Error
 from skerry.hooks import run_host_hooks
 from skerry.linux import caps
 from skerry.native import facts, gate
-from skerry.native.cgroup.group import Cgroup
+from skerry.native.cgroup.group import RESOURCES, Cgroup
 from skerry.native.cgroup.tree import Layout, open_cgroup, read_layout
 from skerry.native.dialogue import Dialogue
 from skerry.native.launch import Launched, launch
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from skerry.log import Log
+    from skerry.native.cgroup.group import Prepared
     from skerry.state.store import Store
 
 
@@ -59,6 +60,7 @@ class Creation:
         self.plan: Plan = recipe.build(self.request)
         self.facts = {"ops": len(self.plan.ops)}  # a failed start finds its step by it
         self.dialogue: Dialogue | None = None
+        self._prepared: Prepared | None = None
         self.journal = Journal(store, id, [])
 
     def _gather(self) -> Request:
@@ -84,8 +86,7 @@ class Creation:
         self._see(None, facts.check_namespaces, r)
         facts.cgroup_mounts(r, self._layout, self.cgroup)
         self._see(None, self.cgroup.refuse_busy)
-        for warning in self._see((), self.cgroup.check, self._resources):
-            self._log.warning(warning)
+        self._see(None, self.cgroup.check, self._resources)
         r.device_program = self.cgroup.device_program(self._resources) or b""
         if r.process and r.linux.get("seccomp"):
             r.seccomp = self._filter(r.linux["seccomp"])
@@ -141,7 +142,7 @@ class Creation:
             launched,
             self.request,
             journal,
-            on_process=self.cgroup.attach if late else None,
+            on_process=self._attach if late else None,
             hooks=self._hooks_due,
             explain_end=self._explain_end,
         )
@@ -211,9 +212,14 @@ class Creation:
         r = self.request
         return namespaces.needs_join_stage(r) or r.namespace("cgroup") is not None
 
+    def _attach(self, pid: int) -> None:
+        """Of the process that becomes the program, while it mounts."""
+        self.cgroup.attach(pid)
+        self._prepared = self.cgroup.prepare(self._resources)
+
     def _hooks_due(self, dialogue: Dialogue) -> bytes:
         """Mounts and devices are there, nothing of the image has run: set limits, run the host's hooks."""
-        self.cgroup.apply(self._resources)
+        self.cgroup.apply(self._resources, RESOURCES, self._prepared)
         hooks = self._spec.get("hooks") or {}
         state = self.state("creating", dialogue.pid)
         for name in ("prestart", "createRuntime"):

@@ -248,8 +248,7 @@ class NativeEngine:
     def update(self, resources: "dict[str, Any]", pointer: str) -> None:
         """Change limits; if one cannot be set, those already set are put back."""
         cgroup = self.cgroup()
-        for warning in cgroup.check(resources, pointer):
-            self._log.warning(warning)
+        cgroup.check(resources, pointer)
         program = cgroup.device_program(resources, pointer) if "devices" in resources else None
         saved = cgroup.save_limits(resources, pointer)
         try:

@@ -10,7 +10,7 @@ import fcntl
 import posix
 
 from skerry.errors import Error, InitError, SpecError, errno_text
-from skerry.linux import abi, caps, process
+from skerry.linux import abi, caps, process, rlimits
 from skerry.linux.fd import is_inheritable
 from skerry.plan import namespaces
 from skerry.plan.program import PASSWD_LIMIT_BYTES
@@ -157,22 +157,18 @@ def limits(process: "dict[str, Any] | None") -> "dict[int, tuple[int, int]]":
     entries = (process or {}).get("rlimits") or ()
     if not entries:
         return {}
-    import resource  # a library of its own to load
-
-    numbers = {abi.RLIMITS[entry["type"]] for entry in entries}
-    return {number: resource.getrlimit(number) for number in numbers}
+    ours = rlimits.own()
+    return {number: ours[number] for number in {abi.RLIMITS[entry["type"]] for entry in entries}}
 
 
 def cgroup_mounts(r: Request, layout: "Layout", cgroup: "Cgroup") -> None:
     """What a mount of type cgroup shows."""
+    r.cgroup_unified = cgroup.paths.get("", "")
     if cgroup.kind == "v2":
         r.cgroup_version = 2
-        r.cgroup_mounts = [("", cgroup.paths[""], "")]
         return
     r.cgroup_version = 1
-    if not any(
-        (entry.get("type") or "") in ("cgroup", "cgroup2") for entry in r.spec.get("mounts") or ()
-    ):
+    if not any(entry.get("type") == "cgroup" for entry in r.spec.get("mounts") or ()):
         return
     by_mount: dict[str, list[str]] = {}
     for name, point in layout.controllers.items():

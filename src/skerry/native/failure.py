@@ -76,8 +76,10 @@ def describe(plan: Plan, index: int, errno: int, value: int, tail: bytes, proces
         cause, hint = f"{hint}: {cause}", ""
     text = f"{label.pointer}: " if label.pointer else ""
     call = op.call or op.name.lower()
+    # The step may be named after its call.
+    how = "" if label.text.startswith(f"{call} ") else f"{call}: "
     return InitError(
-        f"{text}cannot {label.text}: {call}: {cause} in {name}",
+        f"{text}cannot {label.text}: {how}{cause} in {name}",
         process=name,
         step=label.text,
         call=call,

@@ -8,17 +8,19 @@ Never:   answers a notification.
 import _socket
 import posix
 
-from skerry.errors import KernelError
+from skerry.errors import KernelError, SpecError
 from skerry.jsonio import dumps
 from skerry.linux import libc
 from skerry.linux.fd import send_with_fds
 from skerry.plan.request import Request
 
+_ENAMETOOLONG = 36
+
 
 def hand_over(r: Request, pid: int, pidfd: int, number: int) -> None:
     """Send the container process state with the listener.
 
-    Errors  KernelError where the socket at /linux/seccomp/listenerPath does not listen.
+    Errors  SpecError where the socket at /linux/seccomp/listenerPath does not listen.
     """
     seccomp = r.linux["seccomp"]
     path = seccomp["listenerPath"]
@@ -43,7 +45,10 @@ def hand_over(r: Request, pid: int, pidfd: int, number: int) -> None:
         }
         send_with_fds(sock, dumps(state), [listener])
     except OSError as error:
-        raise KernelError("reach", f"the seccomp listener {path}", error.errno or 0) from error
+        # Without a number the path is too long for a socket's.
+        number = error.errno or _ENAMETOOLONG
+        cause = str(KernelError("reach", f"the seccomp listener {path}", number))
+        raise SpecError("/linux/seccomp/listenerPath", cause) from error
     finally:
         sock.close()
         posix.close(listener)

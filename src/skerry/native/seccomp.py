@@ -45,7 +45,8 @@ class Program:
 def program(seccomp: "dict[str, Any]", cache_dir: str) -> Program:
     """The filter of a validated seccomp section, from the cache if it is there.
 
-    Errors  EngineError if libseccomp is missing or refuses; SpecError if the filter is too long.
+    Errors  EngineError if libseccomp is missing or refuses; SpecError if it does not know an architecture, or the
+            filter is too long.
     """
     listener = uses_notify(seccomp)
     flags = _flags(seccomp, listener=listener)
@@ -80,6 +81,12 @@ def _flags(seccomp: "dict[str, Any]", *, listener: bool) -> int:
 def _compile(seccomp: "dict[str, Any]") -> "tuple[bytes, list[str]]":
     from skerry.native import enosys
 
+    known = table.supported_architectures()
+    for n, name in enumerate(seccomp.get("architectures", ())):
+        if name not in known:
+            raise SpecError(
+                f"/linux/seccomp/architectures/{n}", f"the installed libseccomp does not know {name}"
+            )
     default = _action(seccomp["defaultAction"], seccomp.get("defaultErrnoRet"))
     rules = _rules(seccomp)
     compiled = table.compile_filter(

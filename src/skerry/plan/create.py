@@ -131,7 +131,7 @@ def _finish(p: Plan, r: Request, proc: "Reg | None") -> None:
     root = p.result("openat", abi.AT_FDCWD, "/", abi.O_PATH | abi.O_CLOEXEC, 0)
     what = program.Program(p, r)
     program.find_home(p, r, what, root)
-    entered = program.enter_directory(p, r, root)
+    entered = program.enter_directory(p, r, root, make=True)
     # The root last of all mounts: nothing more is made in it.
     rootfs.make_readonly(p, r, root)
     if (r.process or {}).get("apparmorProfile"):

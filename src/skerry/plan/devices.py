@@ -5,7 +5,7 @@ Source:  runtime-spec config-linux.md "Default Devices", "Devices", runtime-linu
 Never:   opens a device of the image; nodes are made on a directory fd below the root (CVE-2026-41579).
 """
 
-from errno import EEXIST, ENOENT, EPERM
+from errno import EEXIST, ENOENT, ENOTSUP, EPERM
 
 from skerry.linux import abi
 from skerry.plan import ops
@@ -23,6 +23,7 @@ DEFAULT_DEVICES = {
     "/dev/urandom": (1, 9),
     "/dev/tty": (5, 0),
 }
+_HINTS = {EPERM: "needs CAP_MKNOD", ENOTSUP: "something else is there"}
 _LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -91,7 +92,7 @@ def take_nodes(p: Plan, r: Request, devices: "list[Device]") -> None:
     if r.namespace("user") is None:
         return
     for device in devices:
-        p.step(f"bind device {device.path}", device.pointer)
+        p.step(f"bind device {device.path}", device.pointer, {ENOTSUP: "the host has another there"})
         flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC
         device.tree = p.result("open_tree", abi.AT_FDCWD, device.path, flags)
         p.call("CHECK", device.tree, device.kind, device.rdev, 0, 0)
@@ -101,7 +102,7 @@ def make(p: Plan, r: Request, devices: "list[Device]", root: Reg) -> None:
     """Inside: nodes with exact mode and owner, whatever umask there was."""
     directories: dict[str, Reg] = {}
     for device in devices:
-        p.step(f"make device {device.path}", device.pointer, {EPERM: "needs CAP_MKNOD"})
+        p.step(f"make device {device.path}", device.pointer, _HINTS)
         directory = directories.get(device.directory)
         if directory is None:
             directory = directories[device.directory] = p.result(

@@ -52,7 +52,7 @@ def build(r: Request) -> Plan:
     console.own_session(p, r)
     what = program.Program(p, r)
     program.find_home(p, r, what, root)
-    entered = program.enter_directory(p, r, root)
+    entered = program.enter_directory(p, r, root, make=False)
     if (r.process or {}).get("apparmorProfile"):
         masks.set_apparmor(p, r, masks.open_proc(p))
     p.step("close what the program shall not have")

@@ -63,8 +63,9 @@ class Mount:
     @property
     def readonly_late(self) -> bool:
         """A read-only tmpfs, or anything on /dev, must first take mount points, devices and links."""
+        attributes = self.options.set_attrs | self.options.recursive_set
         return (
-            self.options.set_attrs & abi.MOUNT_ATTR_RDONLY != 0
+            attributes & abi.MOUNT_ATTR_RDONLY != 0
             and not self.options.bind
             and (self.kind == "tmpfs" or self.destination == "/dev")
         )
@@ -217,6 +218,10 @@ def _set_attributes(p: Plan, tree: Reg, options: MountOptions) -> None:
         set_mount(
             p, tree, abi.AT_RECURSIVE, set=options.recursive_set, clear=options.recursive_clear
         )
+    _set_propagation(p, tree, options)
+
+
+def _set_propagation(p: Plan, tree: Reg, options: MountOptions) -> None:
     for value in options.propagation:
         recursive = abi.AT_RECURSIVE if value & abi.MS_REC else 0
         set_mount(p, tree, recursive, propagation=value & ~abi.MS_REC)
@@ -267,22 +272,30 @@ def _remount(p: Plan, mount: Mount, root: Reg) -> None:
 
 
 def _cgroup(p: Plan, r: Request, mount: Mount, root: Reg) -> None:
-    """The container's part of the cgroup tree: v2 whole; v1 a tmpfs with a directory per hierarchy."""
-    if r.cgroup_version == 2:
-        _cgroup_v2(p, r, mount, root)
-    elif r.cgroup_version == 1:
+    """The container's part of the cgroup tree: v2 whole; v1 a tmpfs with a directory per hierarchy.
+
+    Type cgroup is what the host has, of whichever version; type cgroup2 is version 2, on hybrid hosts too.
+    """
+    if r.cgroup_version == 1 and mount.kind == "cgroup":
         _cgroup_v1(p, r, mount, root)
+    elif r.cgroup_unified:
+        _cgroup_v2(p, r, mount, root)
     else:
-        raise SpecError(f"/mounts/{mount.index}", "cannot mount cgroup: the container has none")
+        raise SpecError(
+            f"/mounts/{mount.index}/type",
+            f"cannot mount {mount.kind}: this host has none for the container",
+        )
 
 
 def _cgroup_v2(p: Plan, r: Request, mount: Mount, root: Reg) -> None:
     mount.step(p, "mount")
     if r.namespace("cgroup") is not None:
         context = p.result("fsopen", "cgroup2", abi.FSOPEN_CLOEXEC)
-        tree = create_mount(p, context, mount.options.set_attrs, mount.options)
+        set_string(p, context, "source", mount.source)
+        attributes = mount.options.set_attrs | mount.options.recursive_set
+        tree = create_mount(p, context, attributes, mount.options)
     else:
-        tree = _clone(p, r, r.cgroup_mounts[0][1], recursive=False)
+        tree = _clone(p, r, r.cgroup_unified, recursive=False)
         _set_attributes(p, tree, mount.options)
     target = _target(p, mount, root)
     attach(p, tree, target)
@@ -292,7 +305,8 @@ def _cgroup_v2(p: Plan, r: Request, mount: Mount, root: Reg) -> None:
 
 def _cgroup_v1(p: Plan, r: Request, mount: Mount, root: Reg) -> None:
     mount.step(p, "mount")
-    attributes = mount.options.set_attrs
+    attributes = mount.options.set_attrs | mount.options.recursive_set
+    clear = mount.options.clear_attrs | mount.options.recursive_clear
     context = p.result("fsopen", "tmpfs", abi.FSOPEN_CLOEXEC)
     set_string(p, context, "source", "tmpfs")
     set_string(p, context, "mode", "755")
@@ -304,6 +318,7 @@ def _cgroup_v1(p: Plan, r: Request, mount: Mount, root: Reg) -> None:
         mount.step(p, f"mount {name} below")
         if r.namespace("cgroup") is not None and controllers:
             context = p.result("fsopen", "cgroup", abi.FSOPEN_CLOEXEC)
+            set_string(p, context, "source", mount.source)
             for controller in controllers.split(","):
                 key, equals, value = controller.partition("=")
                 if equals:
@@ -314,13 +329,14 @@ def _cgroup_v1(p: Plan, r: Request, mount: Mount, root: Reg) -> None:
             tree = create_mount(p, context, attributes)
         else:
             tree = _clone(p, r, path, recursive=False)
-            set_mount(p, tree, 0, set=attributes, clear=mount.options.clear_attrs)
+            set_mount(p, tree, 0, set=attributes, clear=clear)
         place = p.result("WALK", base, name, ops.WALK_DIRECTORY, _DIRECTORY_MODE)
         attach(p, tree, place)
         p.close(place)
         p.close(tree)
         for alias in name.split(",") if "," in name else ():
             p.call("symlinkat", name, base, alias)
+    _set_propagation(p, base, mount.options)
     if attributes & abi.MOUNT_ATTR_RDONLY:
         set_mount(p, base, 0, set=abi.MOUNT_ATTR_RDONLY)
     p.close(base)

@@ -39,10 +39,10 @@ class Program:
 
     def __init__(self, p: Plan, r: Request) -> None:
         process = r.process or {}
-        args, env = process["args"], list(process.get("env") or ())
+        args, env = process["args"], _last_of_each_name([*(process.get("env") or ()), *r.extra_env])
         self.name = args[0]
         self.home: Data | None = None
-        words: list[int | Data] = [p.text(entry) for entry in env + r.extra_env]
+        words: list[int | Data] = [p.text(entry) for entry in env]
         if not any(entry.startswith("HOME=") for entry in env):
             self.home = p.blob(b"HOME=/" + bytes(HOME_BYTES - 6))
             words.append(self.home)
@@ -51,6 +51,11 @@ class Program:
         paths = _candidates(args[0], env)
         self.candidates = p.words([p.text(path) for path in paths])
         self.count = len(paths)
+
+
+def _last_of_each_name(env: "list[str]") -> "list[str]":
+    """An environment with one name twice is read in two ways by programs; as in runc and crun the last one counts."""
+    return list({entry.partition("=")[0]: entry for entry in env}.values())
 
 
 def _candidates(name: str, env: "list[str]") -> "list[str]":
@@ -105,15 +110,17 @@ def _memory_file(p: Plan, name: str) -> Reg:
     return fd
 
 
-def enter_directory(p: Plan, r: Request, root: Reg) -> Reg:
-    """Go to cwd while still privileged, making it if it is missing; what getcwd says must be inside.
+def enter_directory(p: Plan, r: Request, root: Reg, *, make: bool) -> Reg:
+    """Go to cwd while still privileged; what getcwd says must be inside.
 
+    `make`  it if it is missing (decisions 26): for init, not for an exec.
     Result  a register that holds 0 if we are there. A directory of a network or FUSE file system may be closed to root
             and open to the user; `become_user` tries again then.
     """
     cwd = (r.process or {})["cwd"]
     p.step(f"enter the directory {cwd}", f"{r.pointer}/cwd", {ENOTDIR: "it is not a directory"})
-    directory = p.result("WALK", root, cwd, ops.WALK_DIRECTORY, 0o755, ignore=(EACCES, EPERM))
+    flags = ops.WALK_DIRECTORY | (0 if make else ops.WALK_EXISTING)
+    directory = p.result("WALK", root, cwd, flags, 0o755, ignore=(EACCES, EPERM))
     entered = p.result("fchdir", directory, ignore=(EACCES, EPERM, EBADF))
     p.call("close", directory, ignore=(EBADF,))
     # A directory outside the root, reached by a leaked fd, has no absolute path (CVE-2024-21626).

@@ -25,8 +25,8 @@ class Request:
     stdio_owner      those of fds 0-2 that go to the program's user (decisions.md 23)
     sources          mount index -> (absolute host path, is a directory), for every bind
     cgroup_version   1, 2, or 0 when there is no cgroup
-    cgroup_mounts    v1: (name below the mount, host path, controllers option) for each hierarchy;
-                     v2: one entry with an empty name
+    cgroup_mounts    (name below the mount, host path, controllers option) for each hierarchy of v1
+    cgroup_unified   host path of the container's cgroup in the v2 tree, "" without one
     device_program   eBPF instructions for v2, or b""
     seccomp          None, or an object with .flags .filter .listener
     last_cap         number of the kernel's last capability
@@ -43,7 +43,7 @@ class Request:
 
     __slots__ = (
         "machine", "id", "bundle", "spec", "process", "rootfs_path", "layers", "preserve", "extra_env",
-        "console", "stdio_owner", "sources", "cgroup_version", "cgroup_mounts", "device_program",
+        "console", "stdio_owner", "sources", "cgroup_version", "cgroup_mounts", "cgroup_unified", "device_program",
         "seccomp", "last_cap", "limits", "join", "full_mounts", "no_pivot",
         "new_keyring", "kcore", "pointer", "join_user", "hook_states",
     )  # fmt: skip
@@ -66,6 +66,7 @@ class Request:
         self.sources: dict[int, tuple[str, bool]] = {}
         self.cgroup_version = 0
         self.cgroup_mounts: list[tuple[str, str, str]] = []
+        self.cgroup_unified = ""
         self.device_program = b""
         self.seccomp: Any = None
         self.last_cap = 40

@@ -1,1 +1,1 @@
-"""Processes that hold what outlives a command: one for each utility VM, one for each container in it."""
+"""Processes that hold what outlives a command: a pod for containerd, a utility VM, a container in one."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # What a bind cannot change: it would change the file system for everyone who has it mounted.
 _SUPERBLOCK_ONLY = {"sync", "dirsync", "mand", "lazytime"}
 _WITHOUT_TYPE = ("", "none")
+_CGROUP = ("cgroup", "cgroup2")
 
 
 def check_mounts(mounts: "Any", pointer: str = "/mounts") -> None:
@@ -40,15 +41,26 @@ def _check_mount(mount: "Any", pointer: str) -> None:
     options = parse_options(words, f"{pointer}/options", kind=kind)
     if options.tmpcopyup and (kind != "tmpfs" or options.bind):
         raise SpecError(f"{pointer}/options/{words.index('tmpcopyup')}", "is for tmpfs only")
+    if options.remount or (kind in _CGROUP and not options.bind):
+        # These change or show a file system that others have mounted, too.
+        _check_flags_only(words, options.data, f"{pointer}/options")
     if options.remount:
         return
     if options.bind:
         name(mount.get("source", ""), f"{pointer}/source")
-        for n, word in enumerate(words):
-            if word in _SUPERBLOCK_ONLY:
-                raise SpecError(f"{pointer}/options/{n}", f"{word} is not for a bind mount")
+        _check_flags_only(words, [], f"{pointer}/options")
     elif kind in _WITHOUT_TYPE:
         raise SpecError(f"{pointer}/type", "is needed where the options do not say bind")
+
+
+def _check_flags_only(words: "list[str]", data: "list[str]", pointer: str) -> None:
+    """Refuse what speaks to a file system, where only a mount of it is made or changed."""
+    for n, word in enumerate(words):
+        if word in _SUPERBLOCK_ONLY or word in data:
+            raise SpecError(
+                f"{pointer}/{n}",
+                f"{word!r} is for a new file system, here it could only be ignored",
+            )
 
 
 def is_root(path: str) -> bool:

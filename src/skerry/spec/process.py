@@ -1,12 +1,13 @@
 """Rules for `process`: of a spec, and of the document that exec is given.
 
-Runs in: create, run, exec (hot); pure but for one question about our own stack.   Imports: linux.abi linux.caps.
+Runs in: create, run, exec (hot); pure but for one question about our own stack.
+Imports: linux.abi linux.caps linux.rlimits.
 Source:  runtime-spec config.md "Process"; execve(2), setgroups(2), prlimit(2); lifecycle 96.
 Never:   shows the value of an environment variable or an argument.
 """
 
 from skerry.errors import SpecError
-from skerry.linux import abi
+from skerry.linux import abi, rlimits
 from skerry.linux.caps import CAPS
 from skerry.spec import unsupported
 from skerry.spec.fields import (
@@ -93,10 +94,8 @@ def _stack(process: "dict[str, Any]") -> int:
     for item in process.get("rlimits", ()):
         if item["type"] == "RLIMIT_STACK":
             return int(item["soft"])
-    import resource
-
-    soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
-    return 1 << 64 if soft == resource.RLIM_INFINITY else soft
+    soft = rlimits.own()[abi.RLIMITS["RLIMIT_STACK"]][0]
+    return 1 << 64 if soft == rlimits.INFINITY else soft
 
 
 def _check_groups(user: "Any", pointer: str) -> None:

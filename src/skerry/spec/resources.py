@@ -43,7 +43,7 @@ def check_resources(resources: "Any", pointer: str = "/linux/resources") -> "lis
     """
     members(resources, pointer, _RESOURCES)
     return [
-        f"{pointer}/memory/{word}: the kernel has no such limit any more, it is ignored"
+        f"{pointer}/memory/{word}: limits of kernel memory are obsolete, it is ignored as in runc"
         for word in ("kernel", "kernelTCP")
         if word in resources.get("memory", ())
     ]

@@ -53,6 +53,8 @@ def check_seccomp(seccomp: "Any", pointer: str = "/linux/seccomp") -> None:
                 )
     if notify and "listenerPath" not in seccomp:
         raise SpecError(f"{pointer}/listenerPath", f"is needed for {_NOTIFY}")
+    if "listenerMetadata" in seccomp and "listenerPath" not in seccomp:
+        raise SpecError(f"{pointer}/listenerMetadata", "is not allowed without listenerPath")
     if not notify and _WAIT_KILLABLE in seccomp.get("flags", ()):
         raise SpecError(f"{pointer}/flags", f"{_WAIT_KILLABLE} needs a rule with {_NOTIFY}")
 

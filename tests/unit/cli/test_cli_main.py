@@ -163,7 +163,7 @@ main.run = lambda: print(_signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL)
 with open({launch!r}) as file:
     exec(file.read(), {{"__name__": "__main__", "__file__": {launch!r}}})
 """
-    words = [sys.executable, "-I", "-S", "-B", "-c", script]
+    words = [sys.executable, "-I", "-S", "-B", "-c", script, "skerry"]
     assert subprocess.run(words, capture_output=True, timeout=30).stdout == b"True\n"
 
 

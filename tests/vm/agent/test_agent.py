@@ -7,8 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import alone_agent
-from support import agent_vm, leaks
+from support import agent_alone, agent_vm, leaks
 from support.agent_client import CONTROL, CREDIT, DATA, HEADER, Ended, Refused
 
 from skerry import paths
@@ -36,24 +35,17 @@ def agent_pid(place) -> int:
     return int(Path(f"/proc/{place.process.pid}/task/{place.process.pid}/children").read_text())
 
 
-@pytest.fixture
-def python(work) -> str:
-    import sys
-
-    return os.path.realpath(sys.executable)
-
-
-def test_hello_says_who_it_is(python):
-    with alone_agent(python) as (client, process):
+def test_hello_says_who_it_is():
+    with agent_alone.started() as (client, process):
         assert client.hello() == {"event": "hello", "version": paths.version(), "protocol": 1}
         client.request("seed", entropy="A" * 86 + "==", time_ns=1)
         client.request("shutdown")
         assert process.wait(10) == 0
 
 
-def test_nothing_is_served_before_the_seed(python):
+def test_nothing_is_served_before_the_seed():
     """Clones of a template have the same randomness until then."""
-    with alone_agent(python) as (client, _):
+    with agent_alone.started() as (client, _):
         client.hello()
         for op in ("identity", "create", "shutdown", "status"):
             with pytest.raises(Refused, match="not seeded"):
@@ -67,9 +59,9 @@ def test_nothing_is_served_before_the_seed(python):
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_frames_end_the_link(python, name):
+def test_malformed_frames_end_the_link(name):
     """Cleanly: containers end with the agent, whose exit code is 0."""
-    with alone_agent(python) as (client, process):
+    with agent_alone.started() as (client, process):
         client.hello()
         client.seed()
         client.sock.sendall(MALFORMED[name])
@@ -79,9 +71,9 @@ def test_malformed_frames_end_the_link(python, name):
         assert process.wait(10) == 0
 
 
-def test_host_that_is_gone(alone, python):
+def test_host_that_is_gone(alone):
     """End of file: everything is killed."""
-    with alone_agent(python) as (client, process):
+    with agent_alone.started() as (client, process):
         client.hello()
         client.seed()
         id = alone.name()

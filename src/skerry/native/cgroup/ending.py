@@ -138,6 +138,9 @@ def _remove_below(leaves: list[str], made: list[str], /) -> tuple[str, int] | No
     """Try each cgroup once, deepest first; return one that could not be removed."""
     stuck = None
     for leaf in leaves:
+        # Most have nothing below, and whoever has is only looked into then.
+        if leaf in made and not cgroupfs.remove(leaf):
+            continue
         for path in reversed(cgroupfs.subtree(leaf)):
             number = cgroupfs.remove(path) if path != leaf or leaf in made else 0
             if number:

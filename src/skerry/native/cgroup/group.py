@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from skerry.native.cgroup.limits import Write
     from skerry.native.cgroup.oom import OomWatch
 
+    # limits, and (file, line, pointer) of the v1 device list
+    Prepared = tuple[list[Write], list[tuple[str, str, str]]]
+
 RESOURCES = "/linux/resources"
 # where to look for the processes of a v1 container: all hierarchies have the same, these cost least
 _ROLL = ("pids", "freezer", "devices", "memory")
+_FROZEN_SIGNS = (("freezer.state", "FR"), ("cgroup.events", "frozen 1"))
 _CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
 _ATTACH_HINTS = {
     errno.EBUSY: "it has controllers enabled for its children, and v2 then takes no process",
@@ -120,21 +124,26 @@ class Cgroup:
         while freezer in self.made:
             freezer = freezer.rpartition("/")[0]
         # FREEZING or FROZEN, itself or a cgroup above: whoever is attached would stop for ever
-        state = cgroupfs.read_or(f"{freezer}/freezer.state", "THAWED")
-        if state != "THAWED" or "frozen 1" in cgroupfs.read_or(f"{freezer}/cgroup.events"):
-            raise EngineError("container's cgroup unexpectedly frozen")
+        for file, sign in _FROZEN_SIGNS:
+            # the top of a hierarchy has neither file, and a question is cheaper than an error
+            if cgroupfs.is_file(f"{freezer}/{file}") and sign in cgroupfs.read_or(
+                f"{freezer}/{file}"
+            ):
+                raise EngineError("container's cgroup unexpectedly frozen")
 
     def _inherit_cpuset(self) -> None:
         """Copy cpus and memory nodes down: a v1 cpuset starts empty and then takes no process."""
-        chain = [self.paths["cpuset"]]
+        empty: list[tuple[str, list[str]]] = []
+        path = self.paths["cpuset"]
         # the top of the hierarchy always has some
-        while not all(cgroupfs.read(f"{chain[-1]}/{file}") for file in _CPUSET_FILES):
-            chain.append(chain[-1].rpartition("/")[0])
-        chain.reverse()
-        for above, path in zip(chain, chain[1:], strict=False):
-            for file in _CPUSET_FILES:
-                if not cgroupfs.read(f"{path}/{file}"):
-                    cgroupfs.write(f"{path}/{file}", cgroupfs.read(f"{above}/{file}"))
+        while not all(values := [cgroupfs.read(f"{path}/{file}") for file in _CPUSET_FILES]):
+            empty.append((path, values))
+            path = path.rpartition("/")[0]
+        for below, own in reversed(empty):
+            for file, value, old in zip(_CPUSET_FILES, values, own, strict=True):
+                if not old:
+                    cgroupfs.write(f"{below}/{file}", value)
+            values = [old or value for value, old in zip(values, own, strict=True)]
 
     def attach(self, pid: int, /) -> None:
         """Move a process into the cgroup, in every hierarchy.
@@ -199,8 +208,8 @@ class Cgroup:
 
     # limits
 
-    def check(self, resources: "dict[str, Any]", pointer: str = RESOURCES, /) -> list[str]:
-        """Refuse resources that cannot be applied here, changing nothing; return warnings.
+    def check(self, resources: "dict[str, Any]", pointer: str = RESOURCES, /) -> None:
+        """Refuse resources that cannot be applied here, changing nothing.
 
         Errors  SpecError.
         """
@@ -213,21 +222,37 @@ class Cgroup:
                 raise EngineError(
                     "cannot restrict devices: the cgroup controller devices is not mounted"
                 )
-        return limits.check(self, resources, pointer)
+        limits.check(self, resources, pointer)
 
-    def apply(self, resources: "dict[str, Any]", pointer: str = RESOURCES, /) -> None:
+    def prepare(self, resources: "dict[str, Any]", pointer: str = RESOURCES, /) -> "Prepared":
+        """Work out what `apply` will write, at a time when there is nothing else to do."""
+        from skerry.native.cgroup import limits
+
+        lines = []
+        if self.kind != "v2" and (self._fresh or "devices" in resources):
+            from skerry.native.cgroup import devices
+
+            now = cgroupfs.read(f"{self.paths['devices']}/devices.list")
+            lines = devices.v1_lines(devices.rules(resources, pointer), now)
+        return limits.gather(self, resources, pointer), lines
+
+    def apply(
+        self,
+        resources: "dict[str, Any]",
+        pointer: str = RESOURCES,
+        prepared: "Prepared | None" = None,
+        /,
+    ) -> None:
         """Write the resources.
 
         The first time after `create` the v1 device list is part of it, whatever is said; the device
         program of v2 is the plan's part (`device_program`).
         Errors  SpecError for a value the kernel does not want, KernelError; a part is then written.
         """
-        from skerry.native.cgroup import limits
-
-        self._perform(limits.gather(self, resources, pointer))
+        writes, lines = prepared or self.prepare(resources, pointer)
+        self._perform(writes)
         # last, because `restore` does not bring a list of devices back
-        if self.kind != "v2" and (self._fresh or "devices" in resources):
-            self._apply_devices(resources, pointer)
+        self._apply_devices(lines, pointer)
         self._fresh = False
 
     def _perform(self, writes: "list[Write]", /) -> None:
@@ -244,14 +269,10 @@ class Cgroup:
             v2.enable(self, sorted(needed), needed=True)
         limits.perform(self, writes)
 
-    def _apply_devices(self, resources: "dict[str, Any]", pointer: str, /) -> None:
-        from skerry.native.cgroup import devices
-
-        path = self.paths["devices"]
-        now = cgroupfs.read(f"{path}/devices.list")
-        for file, line, where in devices.v1_lines(devices.rules(resources, pointer), now):
+    def _apply_devices(self, lines: "list[tuple[str, str, str]]", pointer: str, /) -> None:
+        for file, line, where in lines:
             try:
-                cgroupfs.write(f"{path}/{file}", line)
+                cgroupfs.write(f"{self.paths['devices']}/{file}", line)
             except KernelError as error:
                 what = f"'{line}' to {file} for {where or pointer}"
                 raise KernelError("write", what, error.errno or 0) from None

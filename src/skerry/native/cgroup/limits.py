@@ -34,7 +34,6 @@ SECTIONS = (
     ("network", "net_prio", "", "network_priorities"),
     ("rdma", "rdma", "rdma", "rdma"),
 )
-_KERNEL_MEMORY = ("kernel", "kernelTCP")
 # the kernel's words for a value it does not want, as opposed to a host that does not work
 _VALUE_ERRNOS = (
     errno.EINVAL,
@@ -111,8 +110,8 @@ def _reader(group: "Cgroup", controller: str, /) -> "Callable[[str], str]":
     return lambda file: cgroupfs.read_or(f"{directory}/{file}") if directory else ""
 
 
-def check(group: "Cgroup", resources: "dict[str, Any]", pointer: str, /) -> list[str]:
-    """Refuse what cannot be applied, before anything is changed; return warnings.
+def check(group: "Cgroup", resources: "dict[str, Any]", pointer: str, /) -> None:
+    """Refuse what cannot be applied, before anything is changed.
 
     Whether a file exists can be seen only where the cgroup does; for a new one `perform` says it.
     """
@@ -123,12 +122,6 @@ def check(group: "Cgroup", resources: "dict[str, Any]", pointer: str, /) -> list
         if not group.is_v2(write.controller) or group.is_enabled(write.controller):
             if not cgroupfs.is_file(f"{directory}/{write.file}"):
                 raise _missing(write)
-    memory = resources.get("memory") or {}
-    return [
-        f"{pointer}/memory/{name}: kernel memory limits are obsolete and have no effect"
-        for name in _KERNEL_MEMORY
-        if memory.get(name)
-    ]
 
 
 def _missing(write: Write, /) -> SpecError:
