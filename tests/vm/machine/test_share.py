@@ -138,6 +138,14 @@ def test_virtiofsd_ends_with_qemu(guest: Guest, serve: Callable[..., Share], vol
         assert time.monotonic() < deadline
 
 
+def test_the_worker_ends_with_virtiofsd(guest: Guest, serve: Callable[..., Share], volume: Path) -> None:
+    """What our death does to the process that we started goes on to the one that serves."""
+    share = serve(volume)
+    (worker,) = host.descendants(share.pid)
+    os.kill(share.pid, 9)
+    host.wait_exit(worker, 5)
+
+
 def test_what_cannot_be_shared_leaves_nothing(
     loop: Loop, guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
