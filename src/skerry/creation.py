@@ -60,6 +60,8 @@ def create(
 ) -> "Container":
     """Container.create."""
     bundle = paths.absolute(bundle)
+    if not _is_unicode(bundle):
+        raise UsageError(f"cannot use bundle {bundle}: its path is not UTF-8")
     if spec is None:
         spec, _ = load_bundle(bundle)
     for warning in check_spec(spec, isolation_flag=wishes.isolation):
@@ -80,6 +82,11 @@ def create(
         _undo(container)
         raise
     return container
+
+
+def _is_unicode(path: str) -> bool:
+    """The state is JSON; a byte that is none of UTF-8 comes as half a surrogate pair."""
+    return path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def check_console(terminal: bool, socket: str, *, detach: bool) -> None:  # noqa: FBT001

@@ -51,18 +51,18 @@ class Engine:
     def __init__(self, store, id, log):
         self.store, self.id = store, id
 
+    def refuse(self, options, *, pidfd_socket):
+        pass
+
+    def keep_network(self, record, pid, pidfd):
+        return ""
+
     def create(self, spec, record, options):
         self.calls.append("create")
         Journal(self.store, self.id, []).add({"kind": "cgroup"})
         if self.failure:
             raise self.failure
         return Creation(self.calls)
-
-    def refuse(self, options, *, pidfd_socket):
-        pass
-
-    def keep_network(self, record, pid, pidfd):
-        return ""
 
     def release(self):
         self.calls.append("release")

@@ -52,7 +52,7 @@ class TestCreate:
         monkeypatch.chdir(tmp_path)
         words = "--owner me create --bundle ../x/./b/ --console-socket s --pid-file p/q"
         more = "--pidfd-socket /a//b --no-pivot --no-new-keyring --preserve-fds 2"
-        more += " --isolation process --host h --network-from n --shim-log l1 --vm-log /l2 --vm-console l3 c1"
+        more += " --isolation process --host h --network-from n --shim-log a --vm-log b --vm-console /c/../d c1"
         assert skerry("--root", "/r", *words.split(), *more.split())[0] == 0
         assert core.root == "/r"
         assert without_log(core.options_of("create")) == {
@@ -69,9 +69,9 @@ class TestCreate:
             "no_pivot": True,
             "new_keyring": False,
             "pidfd_socket": "/a/b",
-            "shim_log": f"{tmp_path}/l1",
-            "vm_log": "/l2",
-            "vm_console": f"{tmp_path}/l3",
+            "shim_log": f"{tmp_path}/a",
+            "vm_log": f"{tmp_path}/b",
+            "vm_console": "/c/../d",
         }
 
     @pytest.mark.parametrize(
