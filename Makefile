@@ -25,7 +25,7 @@ WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build init launcher check test test-unit test-init test-kernel test-install test-oci test-podman \
-	test-docker test-shim test-containerd bench bench-containerd demo docs install uninstall wheel wheel-programs dist clean
+	test-docker test-shim test-containerd test-vm test-oci-vm image bench bench-containerd bench-vm demo docs install uninstall wheel wheel-programs dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -56,7 +56,7 @@ build/compiled: $(SOURCES) | setup
 check: build .venv/ready ## style, unit and golden tests (what a commit hook would call)
 	@$(PYTEST_RUN) tests/style tests/unit tests/golden
 
-test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, docker, shim, containerd
+test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, docker, shim, containerd, vm
 	@$(SETUP) test
 	@$(PYTEST_RUN) tests
 
@@ -75,8 +75,18 @@ test-install: build .venv/ready ## checkout, make install and pip install start 
 test-oci: build .venv/ready ## the black-box suite; RUNTIME=/usr/sbin/runc runs it on another runtime
 	@$(PYTEST_RUN) tests/oci
 
+test-oci-vm: build .venv/ready ## the black-box suite with every container in a VM (an hour without KVM)
+	@ISOLATION=vm $(PYTEST_RUN) tests/oci
+
 test-podman: build .venv/ready ## podman and conmon drive the runtime; RUNTIME= as above
 	@$(PYTEST_RUN) tests/podman
+
+test-vm: build .venv/ready ## guests under QEMU: the agent, the machine, the engine (root)
+	@$(SETUP) test
+	@$(PYTEST_RUN) tests/vm
+
+image: build ## the guest image of vm isolation, from this machine's kernel and interpreter
+	@$(RUNTIME) image build
 
 test-docker: build .venv/ready ## dockerd and containerd's runc shim drive the runtime
 	@$(SETUP) test
@@ -94,6 +104,9 @@ bench: build ## interleaved with runc and crun; writes docs/benchmarks.md (ROUND
 	@$(SETUP) test
 	@$(MAKE) install PREFIX=$(CURDIR)/build/bench
 	@$(PYTHON) -B tools/bench_start --skerry build/bench/bin/skerry $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CONTAINERS),--containers $(CONTAINERS))
+
+bench-vm: build ## pods in VMs; writes docs/benchmarks-vm.md (ROUNDS=)
+	@$(PYTHON) -B tools/bench_vm $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-containerd: build .venv/ready ## below containerd, beside runc and crun; writes docs/benchmarks-containerd.md (ROUNDS=, IDLE_PODS=, PODS=)
 	@$(SETUP) test

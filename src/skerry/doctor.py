@@ -263,7 +263,7 @@ CHECKS = (
     Check(
         "disks",
         (VM,),
-        needs.disks,
+        needs.disks_directory,
         remedy="a file system with O_TMPFILE and room for what containers write",
     ),
     Check(

@@ -230,7 +230,6 @@ BAD: list[tuple[str, object, str | None]] = [
     ("/linux/mountLabel", "x", None),
     ("/linux/intelRdt", {"closID": "x"}, None),
     ("/linux/netDevices", {"eth0": {"name": "x"}}, None),
-    ("/vm", {"kernel": {"path": "/k"}}, None),
     # seccomp
     (S, [], None),
     (S, {}, f"{S}/defaultAction"),
@@ -447,19 +446,40 @@ def test_layers_replace_the_root() -> None:
         assert refuse(spec).pointer == "/annotations/run.skerry.layers"
 
 
-def test_vm_isolation_is_refused_and_the_flag_wins() -> None:
-    """lifecycle 18; VM isolation is not built yet."""
+def test_ways_to_ask_for_a_vm() -> None:
+    """lifecycle 18; the form of the section is checked whatever the flag says."""
     spec = full_spec()
     spec["annotations"]["run.skerry.isolation"] = "vm"
-    assert "not supported yet" in refuse(spec).rule
+    assert check_spec(spec) == []
+    spec["annotations"]["run.skerry.isolation"] = "jail"
+    assert refuse(spec).pointer == "/annotations/run.skerry.isolation"
     assert check_spec(spec, isolation_flag="process") == []
-    spec["annotations"]["run.skerry.isolation"] = "process"
-    spec["vm"] = {"kernel": {"path": "/k"}}
-    assert refuse(spec).pointer == "/vm"
-    assert check_spec(spec, isolation_flag="process") == []
-    assert "not supported yet" in refuse(full_spec(), isolation_flag="vm").rule
     with pytest.raises(UsageError, match='^invalid isolation "qemu"$'):
         check_spec(full_spec(), isolation_flag="qemu")
+
+
+@pytest.mark.parametrize(
+    ("section", "pointer"),
+    [
+        ([], "/vm"),
+        ({"kernel": {}}, "/vm/kernel/path"),
+        ({"kernel": {"path": "k"}}, "/vm/kernel/path"),
+        ({"kernel": {"path": "/k", "initrd": 7}}, "/vm/kernel/initrd"),
+        ({"kernel": {"path": "/k", "parameters": "quiet"}}, "/vm/kernel/parameters"),
+        ({"hypervisor": {"parameters": []}}, "/vm/hypervisor/path"),
+        ({"image": {"path": "/i"}}, "/vm/image/format"),
+        ({"image": {"path": "/i", "format": "zip"}}, "/vm/image/format"),
+        ({"hwConfig": {"vcpus": -1}}, "/vm/hwConfig/vcpus"),
+        ({"hwConfig": {"memory": "1g"}}, "/vm/hwConfig/memory"),
+    ],
+)
+def test_vm_section(section: object, pointer: str) -> None:
+    """config-vm.md; an empty section asks for a VM and nothing else."""
+    spec = full_spec()
+    spec["vm"] = {}
+    assert check_spec(spec) == []
+    spec["vm"] = section
+    assert refuse(spec).pointer == pointer
 
 
 def test_without_root_a_user_namespace_is_needed() -> None:

@@ -43,8 +43,10 @@ class Children:
     def wait(self, pid: int) -> Future:
         """The end of a child: (exit code, 0), or (128 + signal, signal)."""
         future = Future()
-        if pid in self._early:
-            future.set(self._early.pop(pid))
+        early = self._early.pop(pid, None)
+        # One that is there was not reaped: what has the number in the list was an earlier process.
+        if early is not None and not _exists(pid):
+            future.set(early)
         else:
             self._waited[pid] = future
         return future
@@ -65,6 +67,14 @@ class Children:
                 future.set(end)
             elif self._expected:
                 self._early[ended.si_pid] = end
+
+
+def _exists(pid: int) -> bool:
+    try:
+        posix.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _nothing(number: int, frame: object) -> None:

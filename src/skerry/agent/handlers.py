@@ -279,14 +279,14 @@ def _make(
     try:
         document, fds = yield from _in_turn(agent, member, work, stdio.keep)
         end = agent.children.wait(document["pid"])
+        if name == INIT:
+            member.take_container(Container.load(agent.store, member.id))
     except BaseException:
         stdio.drop()
         _forget_streams(agent, stdio)
         raise
     finally:
         agent.children.settled()
-    if name == INIT:
-        member.take_container(Container.load(agent.store, member.id))
     running = Running(name, document["pid"], stdio)
     running.gone.then(lambda _: _forget_streams(agent, stdio))
     member.processes[name] = running

@@ -36,7 +36,7 @@ _CONTROL_LIMIT_BYTES = 4 * 1024 * 1024
 # What the core may import late, and has in a template: all of these packages, some modules, some of the library.
 _PACKAGES = ("linux", "native", "native.cgroup", "plan", "spec", "state")
 _MODULES = ("addition", "container", "creation", "deletion", "hooks", "pod")
-_LIBRARY = ("ctypes", "hashlib", "resource")
+_LIBRARY = ("ctypes", "hashlib")
 
 
 class Agent:

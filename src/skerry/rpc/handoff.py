@@ -55,7 +55,7 @@ class Helper:
 
 def program() -> "list[str]":
     """What starts this very skerry, as its launcher does."""
-    return [sys.executable, "-I", "-S", "-B", "-X", "utf8", paths.launch_path()]
+    return [sys.executable, "-I", "-S", "-B", "-X", "utf8", paths.launch_path(), "skerry"]
 
 
 def launch(

@@ -29,9 +29,11 @@ class Peer:
     def __init__(self, directory: str, name: str, host_id: str) -> None:
         self.directory, self.name, self.host_id = directory, name, host_id
 
-    def connect(self) -> "_socket.socket":
+    def connect(self, limit_s: float) -> "_socket.socket":
         """Errors  VmUnreachable."""
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        # One that is stopped has a queue, which may be full.
+        sock.settimeout(limit_s)
         try:
             directory = posix.open(self.directory, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
             try:
@@ -41,7 +43,9 @@ class Peer:
                 posix.close(directory)
         except OSError as error:
             sock.close()
-            raise self.unreachable() from error
+            unreachable = self.unreachable()
+            unreachable.is_late = isinstance(error, BlockingIOError | TimeoutError)
+            raise unreachable from error
         return sock
 
     def unreachable(self) -> VmUnreachable:
@@ -52,7 +56,7 @@ class Peer:
 
         Errors  what was answered; VmUnreachable where nobody does, in time.
         """
-        sock = self.connect()
+        sock = self.connect(limit_s)
         try:
             deadline = time.monotonic() + limit_s
             self._send(sock, id, op, value, limit_s)
@@ -70,7 +74,7 @@ class Peer:
 
         Owns    the caller closes the fd.
         """
-        sock = self.connect()
+        sock = self.connect(limit_s)
         try:
             deadline = time.monotonic() + limit_s
             self._send(sock, id, op, value, limit_s)
@@ -92,7 +96,7 @@ class Peer:
 
         Errors  VmUnreachable where it does not listen any more; what it answered.
         """
-        sock = self.connect()
+        sock = self.connect(limit_s)
         try:
             deadline = time.monotonic() + limit_s
             answer = b""

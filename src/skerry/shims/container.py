@@ -99,31 +99,30 @@ class Shim:
         Errors  what the vmshim answers.
         """
         limit = timeouts.seconds("ANSWER")
-        fd, _ = self._peer.open(self.id, "attach", limit_s=limit)
+        fd, document = self._peer.open(self.id, "attach", limit_s=limit)
         self._catch_signals()
         self._listen()
-        self._follow(fd)
+        self._follow(fd, document["streams"])
 
     def exec(self, value: "dict[str, Any]") -> None:
         """An exec: make the process, write it down."""
         limit = timeouts.seconds("START") + timeouts.seconds("ANSWER")
         fd, document = self._peer.open(self.id, "exec", value, limit_s=limit)
         self._key = f"exec-{posix.getpid()}"
-        pid = document.get("pid") if type(document) is dict else 0
-        who = {"pid": pid, "tty": self._data["terminal"], "start": process.start_time(posix.getpid())}
+        who = {"pid": document["pid"], "tty": self._data["terminal"], "start": process.start_time(posix.getpid())}
         try:
             self.store.set(self.id, self._key, who)
         except BaseException:
             posix.close(fd)  # the vmshim kills it then
             raise
         self._catch_signals()
-        self._follow(fd)
+        self._follow(fd, document["streams"])
 
-    def _follow(self, fd: int) -> None:
+    def _follow(self, fd: int, streams: "list[int]") -> None:
         self._link = Link(
             self.loop, fd, on_frame=self._on_frame, on_end=self._on_link_end, control_limit=_CONTROL_LIMIT_BYTES
         )
-        self.stdio.begin(self._link)
+        self.stdio.begin(self._link, streams)
 
     def _listen(self) -> None:
         directory = posix.open(

@@ -85,9 +85,11 @@ class Stdio:
         else:
             self._outputs = {STDOUT: Output(_FIRST_FD + 1), STDERR: Output(_FIRST_FD + 2)}
 
-    def begin(self, link: "Link") -> None:
-        """The process is there: let it write."""
+    def begin(self, link: "Link", streams: "list[int]") -> None:
+        """The process is there: let it write. It may have no streams at all."""
         self._link = link
+        self._outputs = {n: output for n, output in self._outputs.items() if n in streams}
+        self._input_open = STDIN in streams
         for number in self._outputs:
             link.grant(number, frames.WINDOW_BYTES)
         if self._terminal:

@@ -36,7 +36,7 @@ FAMILIES = (
     ("io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID", "sandbox"),
     ("io.kubernetes.docker.type", "io.kubernetes.sandbox.id", "podsandbox"),
 )
-_ISOLATIONS = ("process", "vm")
+ISOLATIONS = ("process", "vm")
 
 
 def sandbox(annotations: "dict[str, str]") -> "tuple[str, str]":
@@ -57,11 +57,11 @@ def isolation(annotations: "dict[str, str]", spec: "dict[str, Any]", flag: str) 
     Errors  UsageError for another value of the flag, SpecError for one of the annotation.
     """
     if flag:
-        if flag not in _ISOLATIONS:
+        if flag not in ISOLATIONS:
             raise UsageError(f'invalid isolation "{flag}"')
         return flag
     wanted = annotations.get(ISOLATION, "process")
-    if wanted not in _ISOLATIONS:
+    if wanted not in ISOLATIONS:
         raise SpecError(f"/annotations/{ISOLATION}", f'invalid isolation "{wanted}"')
     return "vm" if "vm" in spec else wanted
 

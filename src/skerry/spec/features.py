@@ -12,7 +12,7 @@ from skerry.errors import EngineError
 from skerry.linux import abi, seccomp
 from skerry.linux.caps import CAPS
 from skerry.spec import OCI_VERSION, OCI_VERSION_LOWEST
-from skerry.spec.annotations import OPERATOR_ONLY
+from skerry.spec.annotations import ISOLATIONS, OPERATOR_ONLY, VM_SETTINGS
 from skerry.spec.hooks import HOOKS
 from skerry.spec.linux import NAMESPACES
 from skerry.spec.mount_options import known_options
@@ -30,7 +30,7 @@ _FLAG_SINCE = {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": (5, 19)}
 
 def features() -> "dict[str, Any]":
     """Build the document, in the order of the specification."""
-    annotations = {"run.skerry.version": paths.version()}
+    annotations = {"run.skerry.version": paths.version(), "run.skerry.isolations": ",".join(ISOLATIONS)}
     section = _seccomp(annotations)
     refused = PROPERTIES["linux"]
     return {
@@ -53,7 +53,7 @@ def features() -> "dict[str, Any]":
             "netDevices": {"enabled": "netDevices" not in refused},
         },
         "annotations": annotations,
-        "potentiallyUnsafeConfigAnnotations": list(OPERATOR_ONLY),
+        "potentiallyUnsafeConfigAnnotations": [*OPERATOR_ONLY, *VM_SETTINGS],
     }  # fmt: skip
 
 

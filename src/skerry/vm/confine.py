@@ -58,7 +58,7 @@ def take_slot(base: int = BASE_UID) -> Slot:
     """
     if posix.geteuid():
         return Slot(posix.geteuid(), -1)
-    _make_directory(paths.RUN, 0o711)
+    _make_directory(paths.RUN, 0o700)
     directory = f"{paths.RUN}/{paths.SLOTS}"
     _make_directory(directory, 0o700)
     for number in range(SLOTS):

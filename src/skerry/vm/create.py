@@ -54,6 +54,8 @@ def create(
 def _start_vm(
     store: "Store", spec: "dict[str, Any]", record: "dict[str, Any]", options: Options, log: "Log"
 ) -> None:
+    if record["NetworkNamespace"] is None:
+        log.warning(f"VM {record['ID']} has only a loopback interface: its spec has no network namespace")
     chosen = settings.choose(spec, settings.load_config(), log.warning)
     chosen.console_path = options.vm_console
     data = {"unique_id": record["UniqueID"], "settings": chosen.to_json()}

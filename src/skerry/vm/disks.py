@@ -21,7 +21,7 @@ from skerry.linux.fd import close_all
 from skerry.plan.helper import Share
 from skerry.rpc.loop import Loop
 from skerry.state import files
-from skerry.vm import confine
+from skerry.vm import confine, programs
 from skerry.vm.command import run
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Not below /run, which is memory: an image is as large as the directory, a scratch as what is written to it.
 DIRECTORY = "/var/lib/skerry/disks"
-EROFS_PROGRAM = "/usr/bin/mkfs.erofs"
+EROFS_PROGRAMS = ("/usr/bin/mkfs.erofs", "/usr/sbin/mkfs.erofs")
 SCRATCH_BYTES = disk.SIZE_GB * disk.GB
 # reads every file and trusted.* attributes, which say what an overlay hides
 _READS_ALL = ("CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN")
@@ -40,7 +40,7 @@ _LOCK = {errno.EACCES: "another machine uses it", errno.EAGAIN: "another machine
 
 
 def image_of(
-    loop: Loop, source: str, *, directory: str = DIRECTORY, cgroup: "Cgroup | None" = None
+    loop: Loop, source: str, *, directory: str = "", cgroup: "Cgroup | None" = None
 ) -> "Steps":
     """A read-only erofs of what is in a directory of the host, whiteouts and opaque marks of overlays included.
 
@@ -48,9 +48,11 @@ def image_of(
     Result  an fd, open for reading.
     Errors  EngineError, KernelError.
     """
+    directory = directory or programs.disks_directory(DIRECTORY)
     fd = _new_file(directory)
     try:
-        argv = [EROFS_PROGRAM, "--quiet", "/proc/self/fd/3", directory]
+        program = programs.find("mkfs.erofs", EROFS_PROGRAMS, package="erofs-utils")
+        argv = [program, "--quiet", "/proc/self/fd/3", directory]
         share = Share(source, directory, read_only=True, recursive=False)
         confinement = _confinement(_READS_ALL, cgroup)
         yield from run(loop, argv, [(fd, "the image")], confinement, share=share)
@@ -63,13 +65,14 @@ def scratch(
     loop: Loop,
     size: int = SCRATCH_BYTES,
     *,
-    directory: str = DIRECTORY,
+    directory: str = "",
     cgroup: "Cgroup | None" = None,
 ) -> "Steps":
     """An empty ext4 without journal, sparse; of the usual size a copy of one that was made before.
 
     Result  an fd, open for reading and writing.
     """
+    directory = directory or programs.disks_directory(DIRECTORY)
     fd = _new_file(directory)
     try:
         cache = f"{directory}/empty-{size}.ext4"
@@ -174,11 +177,7 @@ def _copy_cache(cache: str, fd: int, size: int) -> bool:
 
 
 def _format(loop: Loop, fd: int, size: int, cgroup: "Cgroup | None") -> "Steps":
-    program = next((path for path in disk.PROGRAMS if posix.access(path, posix.X_OK)), "")
-    if not program:
-        raise EngineError(
-            f"cannot format a disk: {disk.PROGRAMS[0]} is not there", hint="install e2fsprogs"
-        )
+    program = programs.find("mkfs.ext4", disk.PROGRAMS, package="e2fsprogs")
     posix.ftruncate(fd, size)
     argv = [program, *disk.OPTIONS, "/proc/self/fd/3"]
     yield from run(loop, argv, [(fd, "the disk")], _confinement((), cgroup))

@@ -10,6 +10,7 @@ import posix
 from skerry import paths, timeouts
 from skerry.errors import (
     DamagedKey,
+    EngineError,
     NoSuchKey,
     NotFound,
     RpcError,
@@ -37,9 +38,9 @@ _SIGKILL = 9
 # An answer passes two processes, each with the same limit.
 _MARGIN_S = 5
 # How long a status may take: `list` asks for many.
-_STATUS_S = 10
-# Of the 30 s that a delete may take where the guest does not answer (lifecycle 144).
-_END_S = 8
+_STATUS_S = 5
+# A delete may take 30 s, whatever the guest does (lifecycle 144): so long for each step, and less once it was late.
+_END_S, _IMPATIENT_S = 8, 3
 # A shim ends when what the container wrote is out; a reader that does not read must not hold up a delete.
 _LAST_OUTPUT_S = 2
 
@@ -47,13 +48,14 @@ _LAST_OUTPUT_S = 2
 class VmEngine:
     """The engine for one id."""
 
-    __slots__ = ("_id", "_log", "_record", "_store")
+    __slots__ = ("_id", "_is_late", "_log", "_record", "_store")
 
     writes_exit = True
 
     def __init__(self, store: "Store", id: str, log: "Log") -> None:
         self._store, self._id, self._log = store, id, log
         self._record: dict[str, Any] | None = None
+        self._is_late = False  # the VM did not answer in time
 
     # making
 
@@ -232,7 +234,7 @@ class VmEngine:
     def destroy(self, limit_s: float) -> bool:
         """Kill it and wait for its end; where the guest does not answer, its shim."""
         try:
-            self._ask("terminate", limit_s=_END_S)
+            self._ask("terminate", limit_s=_IMPATIENT_S if self._is_late else _END_S)
         except (NotFound, RpcError, VmUnreachable) as error:
             self._log.warning(str(error))
             self._kill_shim()
@@ -257,7 +259,9 @@ class VmEngine:
         """Errors  ReleaseError; what failed stays on record for another try."""
         from skerry.vm import release
 
-        had = release.release_guest(self._store, self._facts(), self._peer(), self._log)
+        had = release.release_guest(
+            self._store, self._facts(), self._peer(), self._log, is_late=self._is_late
+        )
         self.has_init(_LAST_OUTPUT_S)
         self._kill_shim()
         release.release_host(self._store, self._facts(), self._peer())
@@ -297,7 +301,11 @@ class VmEngine:
         self, op: str, value: object = None, *, limit: str = "ANSWER", limit_s: float = 0
     ) -> "Any":
         limit_s = limit_s or timeouts.seconds(limit, warn=self._log.warning) + _MARGIN_S
-        return self._peer().ask(self._id, op, value, limit_s=limit_s)
+        try:
+            return self._peer().ask(self._id, op, value, limit_s=limit_s)
+        except VmUnreachable as error:
+            self._is_late = self._is_late or error.is_late
+            raise
 
     def _shim(self) -> "tuple[int, int] | None":
         try:
@@ -316,10 +324,11 @@ class VmEngine:
 class Watch:
     """Out-of-memory events, as lines from the vmshim."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_silence")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._silence: tuple[int, ...] = ()
         posix.set_blocking(fd, False)
 
     def fileno(self) -> int:
@@ -327,11 +336,21 @@ class Watch:
 
     def happened(self) -> bool:
         try:
-            return bool(posix.read(self._fd, 65536))
+            if posix.read(self._fd, 65536):
+                return True
         except BlockingIOError:
             return False
-        except OSError:
-            return False
+        except OSError as error:
+            if self._silence:
+                raise EngineError(f"cannot watch: {error.strerror}") from error
+        self._fall_silent()
+        return False
+
+    def _fall_silent(self) -> None:
+        """The container has ended: whoever polls the number must not be woken for ever."""
+        self._silence = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+        posix.dup2(self._silence[0], self._fd, inheritable=False)
 
     def close(self) -> None:
-        posix.close(self._fd)
+        for fd in (self._fd, *self._silence):
+            posix.close(fd)

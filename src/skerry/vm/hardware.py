@@ -7,6 +7,8 @@ Never:   opens anything.
 
 from skerry.errors import VmError
 from skerry.vm import accel, devices
+from skerry.vm.confine import BASE_UID
+from skerry.vm.programs import uid_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +27,12 @@ class Hardware:
     kernel, initrd, words   files of the host; words are added to the kernel's command line
     macs                    of the interfaces that are there from the start
     shares                  it can take shares, so its memory can be seen by another process
+    uid_base                QEMU's user is this one or one of those that follow
     """
 
     __slots__ = (
-        "accelerator", "initrd", "kernel", "macs", "memory_mib", "parameters", "profile", "program", "shares", "vcpus",
-        "words",
+        "accelerator", "initrd", "kernel", "macs", "memory_mib", "parameters", "profile", "program", "shares",
+        "uid_base", "vcpus", "words",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +49,7 @@ class Hardware:
         words: "Sequence[str]" = (),
         macs: "Sequence[str]" = (),
         shares: bool = False,
+        uid_base: int = BASE_UID,
     ) -> None:
         if profile not in devices.PROFILES:
             raise VmError(f'cannot build a machine: unknown profile "{profile}"', phase="launch")
@@ -54,7 +58,7 @@ class Hardware:
         self.profile, self.memory_mib, self.vcpus = profile, memory_mib, vcpus
         self.accelerator, self.program, self.parameters = accelerator, program, list(parameters)
         self.kernel, self.initrd, self.words = kernel, initrd, list(words)
-        self.macs, self.shares = list(macs), shares
+        self.macs, self.shares, self.uid_base = list(macs), shares, uid_base
 
     @property
     def khz(self) -> int:
@@ -84,4 +88,5 @@ def decide(
         words=settings.kernel_parameters,
         macs=macs,
         shares=shares,
+        uid_base=uid_base(),
     )

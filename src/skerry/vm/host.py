@@ -16,6 +16,7 @@ from skerry.native.cgroup.group import Cgroup
 from skerry.native.cgroup.tree import open_cgroup, read_layout
 from skerry.paths import version
 from skerry.rpc.handoff import open_log_target
+from skerry.rpc.loop import Future
 from skerry.vm import guest_spec, hardware, image, sources, template
 from skerry.vm import network as networks
 from skerry.vm.guest import Guest
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from skerry.vm.uvm import Uvm
 
 _ENTROPY_BYTES = 64
+_LOOK_AGAIN_S = 0.1
 # They may make interfaces, and run when the VM does
 _NETWORK_HOOKS = ("prestart", "createRuntime", "createContainer")
 PROTOCOL = 1
@@ -120,7 +122,6 @@ class Host:
         uvm = self._uvm
         path: str | None = record["NetworkNamespace"]
         if path is None:
-            uvm.log.warning(f"VM {uvm.id} has only a loopback interface: its spec has no network namespace")
             return ""
         if not path:
             path = f"/proc/{holder.make_network(uvm.journal, uvm.id)}/ns/net"
@@ -148,7 +149,22 @@ class Host:
         if self._network_is_late:
             self._plug_network(member.record)
         if self._interfaces:
-            yield uvm.ask("network", interfaces=self._interfaces)
+            yield from self._tell_network()
+
+    def _tell_network(self) -> "Steps":
+        """What was plugged in just now the guest finds a moment later."""
+        uvm = self._uvm
+        deadline = time.monotonic() + (timeouts.seconds("DEVICE") if self._network_is_late else 0)
+        while True:
+            try:
+                yield uvm.ask("network", interfaces=self._interfaces)
+                return
+            except Error:
+                if time.monotonic() > deadline:
+                    raise
+            later = Future()
+            uvm.loop.call_later(_LOOK_AGAIN_S, later.set)
+            yield later
 
     def _plug_network(self, record: "dict[str, Any]") -> None:
         """What hooks have made is plugged in, for the machine runs already."""

@@ -105,7 +105,6 @@ class Machine:
         shared: bool = True,
         incoming: bool = False,
         cgroup: "Cgroup | None" = None,
-        uid_base: int = confine.BASE_UID,
         console_log_fd: int = -1,
         on_process: "Callable[[int, int], None] | None" = None,
     ) -> "Steps":
@@ -115,12 +114,12 @@ class Machine:
                 QEMU can do anything.
         Errors  VmError with what QEMU said, InitError, KernelError; nothing is left then.
         """
-        if len(taps) != len(self.hardware.macs):
-            raise VmError("cannot start QEMU: a tap for each interface is needed", phase="launch")
         theirs: list[int] = []  # closed here when QEMU has its own
         try:
+            if len(taps) != len(self.hardware.macs):
+                raise VmError("cannot start QEMU: each interface needs a tap", phase="launch")
             sockets = self._connect(theirs, console_log_fd)
-            self._slot = confine.take_slot(uid_base)
+            self._slot = confine.take_slot(self.hardware.uid_base)
             lock_fd = self._slot.fd if self._slot.fd >= 0 else sockets[-1]
             fds = list(zip([memory_fd, *sockets[:-1], lock_fd], _FDS, strict=True))
             fds += [(fd, f"tap {number}") for number, fd in enumerate(taps)]
@@ -136,6 +135,8 @@ class Machine:
                 on_process=on_process,
             )
         except BaseException:
+            if not hasattr(self, "console") and console_log_fd >= 0:
+                posix.close(console_log_fd)
             self.close()
             raise
         finally:
@@ -190,6 +191,7 @@ class Machine:
         ended = process.wait_exit(self.pidfd, 0)
         self._loop.unwatch(self.pidfd)
         self.ended.set(ended or (255, 0))
+        self.qmp.give_up()
 
     # while it runs
 

@@ -32,19 +32,14 @@ def _administrator() -> "dict[str, Any]":
     return section
 
 
-def _program(path: str) -> str:
-    from skerry.vm.confine import check_program
-
-    check_program(path)
-    return path
-
-
 def qemu() -> str:
     import subprocess
 
+    from skerry.vm.confine import check_program
     from skerry.vm.hardware import HYPERVISOR
 
-    path = _program(_administrator().get("hypervisor") or HYPERVISOR)
+    path: str = _administrator().get("hypervisor") or HYPERVISOR
+    check_program(path)
     done = subprocess.run(
         [path, "--version"], capture_output=True, check=False, timeout=30, stdin=subprocess.DEVNULL, env={}
     )  # fmt: skip
@@ -79,28 +74,28 @@ def image() -> str:
 
 
 def erofs() -> str:
-    from skerry.vm.disks import EROFS_PROGRAM
+    from skerry.vm import disks, programs
 
-    return _program(EROFS_PROGRAM)
+    return programs.find("mkfs.erofs", disks.EROFS_PROGRAMS, package="erofs-utils")
 
 
 def ext4() -> str:
-    from skerry.disk import PROGRAMS
+    from skerry import disk
+    from skerry.vm import programs
 
-    found = next((path for path in PROGRAMS if posix.access(path, posix.X_OK)), PROGRAMS[0])
-    return _program(found)
+    return programs.find("mkfs.ext4", disk.PROGRAMS, package="e2fsprogs")
 
 
 def virtiofsd() -> str:
-    from skerry.vm.share import find_program
+    from skerry.vm import programs, share
 
-    return find_program()
+    return programs.find("virtiofsd", share.PROGRAMS, package=share.PACKAGE)
 
 
-def disks() -> str:
-    from skerry.vm.disks import DIRECTORY
+def disks_directory() -> str:
+    from skerry.vm import disks, programs
 
-    path = DIRECTORY
+    directory = path = programs.disks_directory(disks.DIRECTORY)
     while not posix.access(path, posix.F_OK):
         path = path.rpartition("/")[0] or "/"
     if not posix.access(path, posix.W_OK | posix.X_OK):
@@ -111,7 +106,7 @@ def disks() -> str:
     free = status.f_bavail * status.f_frsize
     if free < _FREE_BYTES:
         raise Error(f"{path} has {free >> 20} MB left")
-    return f"{DIRECTORY}, {free >> 30} GB left"
+    return f"{directory}, {free >> 30} GB left"
 
 
 def taps() -> str:

@@ -44,7 +44,10 @@ def _create(uvm: "Uvm", id: str, _value: object, _client: object) -> "Steps":
     try:
         yield from _build(uvm, member)
     except BaseException:
-        yield from _release(uvm, member, unmount=True)
+        try:
+            yield from _release(uvm, member, unmount=True)
+        except Error as error:
+            uvm.log.warning(f"cannot undo the create of container {id}: {error}")
         raise
 
 

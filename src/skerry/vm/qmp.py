@@ -106,6 +106,11 @@ class Qmp:
             pass
         self._take_events()
 
+    def give_up(self) -> None:
+        """No event will come any more: who waits for one learns it now."""
+        for _, _, future in list(self._waiting):
+            future.fail(RpcError("QEMU has ended"))
+
     def close(self) -> None:
         self._sock.close()
 

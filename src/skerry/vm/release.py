@@ -22,24 +22,29 @@ if TYPE_CHECKING:
     from skerry.state.store import Store
 
 _SIGKILL = 9
-_ASK_S = 8
+# A busy host's guest takes its time to let a disk go; one that was late before gets little more.
+_ASK_S, _LATE_S = 20, 4
 _END_S = 10
 
 
-def release_guest(store: "Store", record: "dict[str, Any]", peer: Peer, log: "Log") -> bool:
+def release_guest(
+    store: "Store", record: "dict[str, Any]", peer: Peer, log: "Log", *, is_late: bool
+) -> bool:
     """The vmshim's part: what there is in the guest, for the owner the VM; whether there was anything.
 
+    `is_late`: the VM did not answer before, and gets little time to do so now.
     Errors  what the vmshim could not do; that it cannot be reached is a warning.
     """
+    limit_s = _LATE_S if is_late else _ASK_S
     id = record["ID"]
     journal = Journal.load(store, id)
     had_items = bool(journal.items)
     if record["IsHost"]:
         if had_items:
-            _end_vm(id, peer, journal, log)
+            _end_vm(id, peer, journal, log, limit_s)
     else:
         try:
-            peer.ask(id, "unmount", limit_s=_ASK_S)
+            peer.ask(id, "unmount", limit_s=limit_s)
         except (VmUnreachable, RpcError) as error:
             log.warning(str(error))
     return had_items or not record["IsHost"]
@@ -54,11 +59,11 @@ def release_host(store: "Store", record: "dict[str, Any]", peer: Peer) -> None:
     native.release_all(Journal.load(store, record["ID"]), ITEMS)
 
 
-def _end_vm(id: str, peer: Peer, journal: Journal, log: "Log") -> None:
+def _end_vm(id: str, peer: Peer, journal: Journal, log: "Log", limit_s: float) -> None:
     """By request; where that does not help, by killing its vmshim, without which it ends."""
     try:
-        peer.ask(id, "unmount-disk", limit_s=_ASK_S)
-        peer.ask(id, "shutdown", limit_s=2 * _ASK_S)
+        peer.ask(id, "unmount-disk", limit_s=limit_s)
+        peer.ask(id, "shutdown", limit_s=limit_s)
     except (VmUnreachable, RpcError) as error:
         if posix_exists(f"{peer.directory}/{paths.VMSHIM}"):
             log.warning(str(error))

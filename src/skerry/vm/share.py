@@ -16,7 +16,7 @@ from skerry.errors import Error, KernelError, VmError
 from skerry.linux import process
 from skerry.plan.helper import Share as Mount
 from skerry.rpc.loop import READ, Future, Loop
-from skerry.vm import confine
+from skerry.vm import confine, programs
 from skerry.vm.console import Console
 
 TYPE_CHECKING = False
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from skerry.vm.machine import Machine
 
 PROGRAMS = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
+PACKAGE = "virtiofsd (qemu-system-common on Debian 12)"
 # The C program (QEMU up to 7.2) and its successor both take these.
 _OPTIONS = "sandbox=namespace,cache=auto,xattr,no_writeback"
 # What it keeps to act as any user of the guest; then what it needs to build its own root, and gives up.
@@ -59,7 +60,6 @@ class Share:
         read_only: bool,
         directory: str,
         file: bool = False,
-        program: str = "",
         cgroup: "Cgroup | None" = None,
         on_process: "Callable[[int, int], None] | None" = None,
     ) -> None:
@@ -81,7 +81,7 @@ class Share:
             raise KernelError("make", point, error.errno or 0) from None
         try:
             listening, connected = _connect(f"{directory}/{self.tag}.sock")
-            self._serve(mount, listening, program or find_program(), cgroup, on_process)
+            self._serve(mount, listening, cgroup, on_process)
             self._id = self._machine.plugs.attach_share(self.tag, connected.fileno())
         except Error as error:
             words = self._said.tail(1) if self._said is not None else []
@@ -98,10 +98,10 @@ class Share:
         self,
         mount: Mount,
         listening: "_socket.socket",
-        program: str,
         cgroup: "Cgroup | None",
         on_process: "Callable[[int, int], None] | None",
     ) -> None:
+        program = programs.find("virtiofsd", PROGRAMS, package=PACKAGE)
         said, said_fd = posix.pipe2(posix.O_CLOEXEC)
         self._said = Console(self._loop, said)
         words = [
@@ -156,15 +156,6 @@ class Share:
         if self._said is not None:
             self._said.close()
             self._said = None
-
-
-def find_program() -> str:
-    """Errors: VmError naming the package."""
-    for path in PROGRAMS:
-        if posix.access(path, posix.X_OK):
-            return path
-    hint = "install virtiofsd (qemu-system-common on Debian 12)"
-    raise VmError(f"cannot share a directory: no {PROGRAMS[-1]}", phase="device", hint=hint)
 
 
 def _connect(path: str) -> "tuple[_socket.socket, _socket.socket]":

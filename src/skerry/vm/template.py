@@ -15,7 +15,7 @@ import posix
 
 from skerry import paths, timeouts
 from skerry.errors import Error, KernelError, RpcError, VmError
-from skerry.linux.fd import SEALS, close_all, seal
+from skerry.linux.fd import SEALS, close_all, lift, seal
 from skerry.native import keeper
 from skerry.rpc import frames
 from skerry.rpc.loop import READ, Future, Loop
@@ -72,10 +72,16 @@ def start(
     """
     if template:
         found = None
+        log_fd = options.get("console_log_fd", -1)
         try:
             found = yield from obtain(loop, root, hardware)
-            return (yield from clone(loop, hardware, found, **options))
-        except Error as error:
+            # A copy, which a failed clone takes along: the log goes on with the machine that boots.
+            own = {"console_log_fd": lift(log_fd, 3)} if log_fd >= 0 else {}
+            machine = yield from clone(loop, hardware, found, **{**options, **own})
+            if log_fd >= 0:
+                posix.close(log_fd)
+            return machine
+        except (Error, OSError) as error:
             log.warning(f"the VM boots, since its template cannot be used: {error}")
         finally:
             if found is not None:

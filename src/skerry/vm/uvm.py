@@ -192,14 +192,15 @@ class Uvm:
 
         Errors  RpcError: it is of nothing that we know.
         """
-        member = self.members.get(event.get("container") or "")
+        id, name = event.get("container"), event.get("process")
+        member = self.members.get(id) if type(id) is str else None
         if member is None:
             raise RpcError("the guest tells of a container that it has not")
         if event["event"] == "oom":
             member.oom = True
             member.tell_watchers({"event": "oom"})
             return
-        found = member.processes.get(event.get("process") or "")
+        found = member.processes.get(name) if type(name) is str else None
         if found is None or found.end is not None:
             raise RpcError("the guest tells of the end of a process that it has not")
         end = check.end(event)

@@ -122,13 +122,13 @@ class Core:
             "resume",
             "update",
             "processes",
+            "process_table",
             "resize",
             "send_signal",
         ):
             setattr(Container, name, method(name))
         # The end of a process is a descriptor that is readable: /dev/null always is.
         Container.pidfd = property(lambda self: core.pidfd)
-        Container.process_table = lambda self: None  # as of every container of this host
         Container.wait = lambda self: core.call("wait") or 0
 
         def delete(store, id, *, force, log):

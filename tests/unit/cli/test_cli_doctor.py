@@ -111,7 +111,7 @@ def row(name: str) -> Check:
     [
         ("QEMU", "skerry.vm.hardware", "HYPERVISOR", "/nowhere/qemu"),
         ("QEMU", "skerry.vm.hardware", "HYPERVISOR", "/bin/true"),
-        ("mkfs.erofs", "skerry.vm.disks", "EROFS_PROGRAM", "/nowhere/mkfs.erofs"),
+        ("mkfs.erofs", "skerry.vm.disks", "EROFS_PROGRAMS", ("/nowhere/mkfs.erofs",)),
         ("virtiofsd", "skerry.vm.share", "PROGRAMS", ("/nowhere/virtiofsd",)),
         ("disks", "skerry.vm.disks", "DIRECTORY", "/proc/nothing"),
         ("disks", "skerry.vm.needs", "_FREE_BYTES", 1 << 62),

@@ -307,6 +307,16 @@ class TestPs:
         ]
         assert skerry("ps", "c1")[1].split()[:3] == ["UID", "PID", "PPID"]
 
+    def test_table_of_a_vm(self, core, skerry):
+        """lifecycle 105: the guest's own pids, in the form of ps -ef; its ps takes no options."""
+        row = {"uid": "0", "pid": "77", "ppid": "1", "cpu": "0", "stime": "10:00", "tty": "?", "time": "00:00:00", "cmd": "sleep 9"}
+        core.answers["process_table"] = [row]
+        code, out, _ = skerry("ps", "c1", "-ef")
+        assert code == 0 and [line.split()[1] for line in out.splitlines()] == ["PID", "77"]
+        assert out.endswith(" sleep 9\n")
+        code, out, err = skerry("ps", "c1", "-o", "pid")
+        assert code == 1 and "the processes of a VM are the guest's" in err
+
     def test_without_pid_column(self, core, skerry):
         core.answers["processes"] = [1]
         assert skerry("ps", "c1", "-o", "comm") == (1, "", "couldn't find PID field in ps output\n")

@@ -34,7 +34,7 @@ def test_the_interface_names_every_method() -> None:
 
 def test_operations_are_those_of_the_document() -> None:
     text = (ROOT / "docs/vm.md").read_text()
-    table = text[text.index("| Op | Value") : text.index("## The link")]
+    table = text[text.index("| Op | Value") : text.index("After `attach` and `exec` the connection")]
     names = set()
     for line in table.splitlines():
         if line.startswith("| `"):

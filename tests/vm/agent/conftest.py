@@ -3,27 +3,19 @@
 The tests of verbs run in both. What only one of them has is asked for by its own fixture.
 """
 
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import agent_vm, leaks
+from support import agent_alone, agent_vm, leaks
 from support.agent_client import Client
 from support.rootfs import build_template
 from support.spec import fresh_spec
 
 from skerry.vm import image
-
-HERE = Path(__file__).resolve()
-CHECKOUT = HERE.parents[3]
-ALONE = CHECKOUT / "tests/support/agent_alone.py"
-NAMESPACES = ("pid", "mount", "net", "uts", "ipc")
 
 
 class Place:
@@ -103,31 +95,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@contextlib.contextmanager
-def alone_agent(python: str = sys.executable) -> Iterator[tuple[Client, subprocess.Popen]]:
-    """The agent as pid 1 of new namespaces; killed at the end if it has not ended."""
-    ours, theirs = socket.socketpair()
-    flags = [f"--{name}" for name in NAMESPACES]
-    command = ["unshare", *flags, "--fork", "--kill-child", python, "-ISB"]
-    command += [str(ALONE), str(CHECKOUT / "src"), str(theirs.fileno())]
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-    theirs.close()
-    try:
-        yield Client(ours), process
-    finally:
-        ours.close()
-        try:
-            process.wait(10)
-        finally:
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture(scope="session")
 def alone(work: Path) -> Iterator[Place]:
     token = f"agt{os.urandom(3).hex()}"
     try:
-        with alone_agent(os.path.realpath(sys.executable)) as (client, process):
+        with agent_alone.started() as (client, process):
             client.hello()
             client.seed()
             yield Place("alone", client, token, work / "template", process)

@@ -2,12 +2,12 @@
 
 import json
 import os
+import select
 import struct
 from pathlib import Path
 
 import pytest
-from conftest import alone_agent
-from support import agent_vm, leaks
+from support import agent_alone, agent_vm, leaks
 from support.agent_client import CONTROL, CREDIT, DATA, HEADER, Ended, Refused
 
 from skerry import paths
@@ -30,24 +30,22 @@ MALFORMED = {
 }
 
 
-@pytest.fixture
-def python(work) -> str:
-    import sys
-
-    return os.path.realpath(sys.executable)
+def agent_pid(place) -> int:
+    """unshare's only child."""
+    return int(Path(f"/proc/{place.process.pid}/task/{place.process.pid}/children").read_text())
 
 
-def test_hello_says_who_it_is(python):
-    with alone_agent(python) as (client, process):
+def test_hello_says_who_it_is():
+    with agent_alone.started() as (client, process):
         assert client.hello() == {"event": "hello", "version": paths.version(), "protocol": 1}
         client.request("seed", entropy="A" * 86 + "==", time_ns=1)
         client.request("shutdown")
         assert process.wait(10) == 0
 
 
-def test_nothing_is_served_before_the_seed(python):
+def test_nothing_is_served_before_the_seed():
     """Clones of a template have the same randomness until then."""
-    with alone_agent(python) as (client, _):
+    with agent_alone.started() as (client, _):
         client.hello()
         for op in ("identity", "create", "shutdown", "status"):
             with pytest.raises(Refused, match="not seeded"):
@@ -61,9 +59,9 @@ def test_nothing_is_served_before_the_seed(python):
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_frames_end_the_link(python, name):
+def test_malformed_frames_end_the_link(name):
     """Cleanly: containers end with the agent, whose exit code is 0."""
-    with alone_agent(python) as (client, process):
+    with agent_alone.started() as (client, process):
         client.hello()
         client.seed()
         client.sock.sendall(MALFORMED[name])
@@ -73,9 +71,9 @@ def test_malformed_frames_end_the_link(python, name):
         assert process.wait(10) == 0
 
 
-def test_host_that_is_gone(alone, python):
+def test_host_that_is_gone(alone):
     """End of file: everything is killed."""
-    with alone_agent(python) as (client, process):
+    with agent_alone.started() as (client, process):
         client.hello()
         client.seed()
         id = alone.name()
@@ -99,7 +97,7 @@ def test_request_as_long_as_is_allowed(place):
 
 def test_fds_are_given_back(alone):
     """V36: after a hundred execs, some of which leave a child with the pipe, nothing is left in the agent."""
-    pid = next(int(p) for p in Path(f"/proc/{alone.process.pid}/task/{alone.process.pid}/children").read_text().split())
+    pid = agent_pid(alone)
     count = lambda: len(os.listdir(f"/proc/{pid}/fd"))  # noqa: E731
     before = count()
     id = alone.run(*SLEEP)
@@ -114,9 +112,35 @@ def test_fds_are_given_back(alone):
     assert not Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
+def test_nothing_spins(alone):
+    """security.md section 6: no CPU while blocked, whatever state the streams are in."""
+    pid = agent_pid(alone)
+    id = alone.run(*SLEEP)
+    states = {
+        "blocked": (("sh", "-c", "busybox yes"), {"reading": False}, False),
+        "closed its output": (("sh", "-c", "exec >&- 2>&-; sleep 1000"), {"reading": False}, False),
+        "closed its input": (("sh", "-c", "exec <&-; sleep 1000"), {}, False),
+        "terminal": (("sleep", "1000"), {}, True),
+        "terminal nobody reads": (("sh", "-c", "busybox yes"), {"reading": False}, True),
+    }
+    for number, (command, options, terminal) in enumerate(states.values()):
+        streams = alone.client.open_streams("stdin", "stdout", **options)
+        process = alone.process_spec(*command, terminal=terminal)
+        alone.client.exec(id, f"s{number}", process, streams=streams)
+        alone.client.write(streams["stdin"], b"x" * 10_000)
+
+    def ticks() -> int:
+        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+    alone.execute(id, "sleep", "1")
+    before = ticks()
+    select.select([], [], [], 1)
+    assert ticks() - before <= 1
+
+
 def test_memory_of_the_agent_is_bounded(alone):
     """V36: a process writes without end to a reader that stopped."""
-    pid = next(int(p) for p in Path(f"/proc/{alone.process.pid}/task/{alone.process.pid}/children").read_text().split())
+    pid = agent_pid(alone)
     id = alone.run(*SLEEP)
 
     def rss_kib() -> int:

@@ -107,7 +107,7 @@ def test_network_namespace_by_path(box: VmBox) -> None:
         container = box.start(spec)
         container.stream.until("ready")
         assert "10.97.0.2/24" in container.stream.text and peer in container.stream.text
-        host.eventually(lambda: "pong" in inside(other.pid, "sh", "-c", "echo pong | nc -w 2 10.97.0.2 80 || true"), 20)
+        host.eventually(lambda: "pong" in inside(other.pid, "sh", "-c", "echo pong | busybox nc -w 2 10.97.0.2 80 || true"), 20)
         assert box.keys(container.id)["netns"] == f"/proc/{holder.pid}/ns/net"
         stranger = fresh_spec()
         namespace(stranger, "network")["path"] = f"/proc/{other.pid}/ns/net"

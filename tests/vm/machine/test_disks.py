@@ -214,19 +214,19 @@ def test_an_image_leaves_the_directory_alone(loop: Loop, tree: Path, directory: 
 def test_what_cannot_be_made_is_told(
     loop: Loop, tmp_path: Path, directory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InitError, match="no such directory"):
+    with pytest.raises(InitError, match="there is none"):
         loop.complete(disks.image_of(loop, str(tmp_path / "nothing"), directory=directory))
-    monkeypatch.setattr(disks, "EROFS_PROGRAM", "/bin/false")
+    monkeypatch.setattr(disks, "EROFS_PROGRAMS", ("/bin/false",))
     with pytest.raises(EngineError, match="cannot run false: no word"):
         loop.complete(disks.image_of(loop, str(tmp_path), directory=directory))
-    monkeypatch.setattr(disks, "EROFS_PROGRAM", "/nowhere/mkfs.erofs")
-    with pytest.raises(KernelError, match="install mkfs.erofs"):
+    monkeypatch.setattr(disks, "EROFS_PROGRAMS", ("/nowhere/mkfs.erofs",))
+    with pytest.raises(VmError, match="install erofs-utils"):
         loop.complete(disks.image_of(loop, str(tmp_path), directory=directory))
     monkeypatch.setenv("SKERRY_TIMEOUT_COMMAND", "1")
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
-    monkeypatch.setattr(disks, "EROFS_PROGRAM", str(slow))
+    monkeypatch.setattr(disks, "EROFS_PROGRAMS", (str(slow),))
     with pytest.raises(EngineError, match="no end after 1 s"):
         loop.complete(disks.image_of(loop, str(tmp_path), directory=directory))
 

@@ -130,6 +130,16 @@ def test_a_kernel_for_root_alone_is_copied(loop: Loop, files: tuple[str, str], t
         assert guest.ok("echo here") == "here\n"
 
 
+def test_security_v55_a_console_without_end(guest: Guest) -> None:
+    """security V55: a guest that writes as fast as it can costs nothing but what is kept."""
+    before = int(status_of(os.getpid())["VmRSS"].split()[0])
+    guest.ok("yes '\x1b[31m hostile' | head -c 500000 > /dev/console")
+    assert guest.ok("echo still here") == "still here\n"
+    assert int(status_of(os.getpid())["VmRSS"].split()[0]) - before < 16 * 1024
+    assert all(line.isprintable() for line in guest.machine.console.tail())
+    assert "hostile" in "".join(guest.machine.console.tail())
+
+
 OWNER = """
 import sys
 sys.path[:0] = sys.argv[1:3]

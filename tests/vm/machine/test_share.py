@@ -138,12 +138,23 @@ def test_virtiofsd_ends_with_qemu(guest: Guest, serve: Callable[..., Share], vol
         assert time.monotonic() < deadline
 
 
-def test_what_cannot_be_shared_leaves_nothing(loop: Loop, guest: Guest, tmp_path: Path) -> None:
+def test_the_worker_ends_with_virtiofsd(guest: Guest, serve: Callable[..., Share], volume: Path) -> None:
+    """What our death does to the process that we started goes on to the one that serves."""
+    share = serve(volume)
+    (worker,) = host.descendants(share.pid)
+    os.kill(share.pid, 9)
+    host.wait_exit(worker, 5)
+
+
+def test_what_cannot_be_shared_leaves_nothing(
+    loop: Loop, guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     share = Share(loop, guest.machine, "share1")
     with pytest.raises(VmError, match="there is none"):
         share.start("/nowhere", read_only=True, directory=str(tmp_path))
-    with pytest.raises(VmError, match="/nowhere/virtiofsd"):
-        share.start("/", read_only=True, directory=str(tmp_path), program="/nowhere/virtiofsd")
+    monkeypatch.setattr("skerry.vm.share.PROGRAMS", ("/nowhere/virtiofsd",))
+    with pytest.raises(VmError, match="/nowhere/virtiofsd .*install virtiofsd"):
+        share.start("/", read_only=True, directory=str(tmp_path))
     assert os.listdir(tmp_path) == []
     assert host.descendants(os.getpid()).count(guest.machine.pid) == 1
 

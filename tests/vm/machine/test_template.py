@@ -179,13 +179,16 @@ def test_what_cannot_be_used_is_made_anew_or_booted(
         )
         os.close(memory_fd)
         os.close(state_fd)
-    machine = loop.complete(template.start(loop, root, hardware, log=log))
+    console_fd = os.open(tmp_path / "console", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    machine = loop.complete(template.start(loop, root, hardware, log=log, console_log_fd=console_fd))
     guest = Guest(loop, machine)
     try:
         if damage == "state":
             assert not machine.cloned
             assert "its template cannot be used" in log_path.read_text()
             guest.hello()
+            guest.ok("echo the console > /dev/console")
+            host.eventually(lambda: machine.console.tail() and "the console" in (tmp_path / "console").read_text())
         else:
             assert machine.cloned
         assert guest.ok("echo up") == "up\n"

@@ -131,9 +131,12 @@ class Jobs:
             return None
         kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
+        # Until the child answers for it, a SIGTERM would be taken by our own handler there, and be lost.
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
         pid = posix.fork()
         if pid == 0:
             self._be_child(work, theirs, keep)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         theirs.close()
         job = Job(self, pid, ours, done)
         self.children[pid] = job
@@ -150,6 +153,7 @@ class Jobs:
             kept = self._base.union(keep, (sock.fileno(),))
             close_all([fd for fd in open_fds() if fd > 2 and fd not in kept])
             try:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
                 facts, fds = work()
             except BaseException as error:
                 code, message = codes.of(error)

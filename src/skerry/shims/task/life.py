@@ -261,8 +261,8 @@ def kill(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
     signal = request["signal"]
     if process.status == STOPPED:
         raise Failure(NOT_FOUND, "process already finished")
-    if process.status == UNKNOWN and signal in (_SIGTERM, _SIGKILL):
-        _stop(process)
+    if process.status == UNKNOWN and process.job is not None and signal in (_SIGTERM, _SIGKILL):
+        process.job.stop()
         return {}
     if process.pidfd < 0:
         raise Failure(PRECONDITION, "the process has not been started")
