@@ -262,10 +262,12 @@ def _disk_name(address: str) -> str:
             if device.partition(":")[2] == f"0:{address}":
                 try:
                     for name in posix.listdir(f"{_SCSI}/{device}/block"):
-                        posix.stat(f"/dev/{name}")
+                        # The node is there before the disk can be opened (ENXIO).
+                        posix.close(posix.open(f"/dev/{name}", posix.O_RDONLY | posix.O_CLOEXEC))
                         return name
-                except FileNotFoundError:
-                    continue
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ENXIO):
+                        raise
         nap.poll(_NAP_MS)
     raise EngineError(f"cannot find the disk {address}: the kernel of the guest does not see it")
 

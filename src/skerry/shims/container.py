@@ -37,6 +37,7 @@ TERMINAL_FD = 3
 _CONTROL_LIMIT_BYTES = 256 * 1024
 # KILL and STOP cannot be caught; 32 and 33 belong to the C library; the others speak to us.
 _OURS = (_signal.SIGKILL, _signal.SIGSTOP, 32, 33, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGWINCH)
+_LOST_OUTPUT_S = 0.5
 _UNKNOWN_END = {"code": 255, "signal": 0, "reason": "vm-lost"}
 
 
@@ -212,7 +213,7 @@ class Shim:
         if self.end is None:
             self._log.warning(f"VM {self._data['host_id']} is lost" + (f": {error}" if error else ""))
             self.end = _UNKNOWN_END
-        self._leave()
+        self._leave_soon()
 
     def _ended(self, end: "dict[str, Any]") -> None:
         if self.end is not None:
@@ -221,9 +222,17 @@ class Shim:
         if end.get("message"):
             self._log.warning(str(end["message"]))
         lost = str(end.get("reason")).startswith("vm-") or end.get("reason") == "deleted"
-        if not self._is_exec and not lost:
+        if lost:
+            self._leave_soon()
+            return
+        if not self._is_exec:
             self._stop_container()
         self.stdio.drain(self._leave)
+
+    def _leave_soon(self) -> None:
+        """There is no container to wait for any more, so a reader that does not read is not waited for either."""
+        self.stdio.drain(self._leave)
+        self.loop.call_later(_LOST_OUTPUT_S, self._leave)
 
     def _stop_container(self) -> None:
         """What init has left behind is asked to end, and made to at the limit (lifecycle 74)."""
