@@ -93,7 +93,8 @@ static const char *value_of(long argc, const char **argv, const char *flag)
 static long reach(const char *script, const char *address)
 {
 	static const char prefix[] = PREFIX, digits[] = "0123456789abcdef";
-	struct sockaddr_un place = {.sun_family = UNIX};
+	/* static: what the compiler would clear on the stack it clears with memset, which is not here */
+	static struct sockaddr_un place = {.sun_family = UNIX};
 	struct {
 		int32_t pid, user, group;
 	} peer = {0, -1, -1};

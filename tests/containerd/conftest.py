@@ -1,7 +1,7 @@
 """One containerd for the session; each test has its pods and containers removed, and what is left is a failure.
 
 A test that takes `handler` runs once on containerd's own runc shim, the reference, and once on
-skerry's. HANDLERS chooses others, by comma: `skerry-binary` is skerry's command line below runc's shim.
+skerry's. HANDLERS chooses others, by comma: `skerry-binary` and `crun` are command lines below runc's shim.
 """
 
 import os
@@ -16,6 +16,7 @@ from cri_client import Cri
 from ctr_client import Ctr
 from document import handlers
 from leftovers import Leftovers
+from support import host
 
 SHIM = TOP / "bin/containerd-shim-skerry-v2"
 HANDLERS = list(filter(None, os.environ.get("HANDLERS", "").split(",")))
@@ -43,7 +44,9 @@ def containerd() -> Iterator[Containerd]:
     # Not pytest's own directory: its name is long, and socket paths end at 108 bytes.
     top = Path(tempfile.mkdtemp(prefix="ctrd-"))
     top.chmod(0o711)  # the root of a user namespace is nobody out here
-    daemon = Containerd(top, handlers=handlers(), path=str(TOP / "bin"))
+    # crun takes no host that has both versions of cgroups.
+    cgroups = "v1" if "crun" in HANDLERS and host.is_hybrid() else "host"
+    daemon = Containerd(top, handlers=handlers(), path=str(TOP / "bin"), cgroups=cgroups)
     try:
         daemon.start()
         daemon.load_images()

@@ -10,6 +10,7 @@ from support import host
 
 RUNTIMES = {
     "runc": ("io.containerd.runc.v2",),
+    "crun": ("io.containerd.runc.v2", "--runc-binary", "/usr/bin/crun"),
     "skerry-binary": ("io.containerd.runc.v2", "--runc-binary", str(TOP / "bin/skerry")),
     "skerry": ("io.containerd.skerry.v2",),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from events import Events
+from limits import cpu_quota, cpu_usage_ns, memory_figures, memory_limit
 from support import host
 from support.terminal import open_terminal
 
@@ -81,13 +82,15 @@ def test_terminal(ctr):
         assert process.wait(20) == 5
 
 
-def test_exec(ctr):
+def test_exec(ctr, handler):
     id = ctr.detached(*SLEEP, flags=("--env", "WHO=me", "--cwd", "/tmp"))
     done = ctr.exec(id, "sh", "-c", "echo $WHO $PWD; echo err >&2; exit 9", code=9)
     assert (done.stdout, done.stderr) == ("me /tmp\n", "err\n")
     assert ctr.exec(id, "pwd", flags=("--cwd", "/var")).stdout == "/var\n"
     assert ctr.exec(id, "id", "-u", flags=("--user", "1000")).stdout == "1000\n"
-    assert ctr.exec(id, "cat", stdin=None, input="typed").stdout == "typed"
+    # Once in some sixty times the reference loses what is written in the moment before the end.
+    command = ("cat",) if handler == "skerry" else ("sh", "-c", "cat; sleep 0.2")
+    assert ctr.exec(id, *command, stdin=None, input="typed").stdout == "typed"
     failed = ctr.exec(id, "nowhere", code=1)
     assert "executable file not found in $PATH" in failed.stderr
     assert ctr.status(id) == "RUNNING"
@@ -190,16 +193,23 @@ def test_metrics(ctr):
     id = ctr.detached("sh", "-c", script, flags=("--memory-limit", str(256 << 20)))
     host.eventually(lambda: ctr.exec(id, "ls", "/tmp").stdout == "held\n", 20)
     figures = json.loads(ctr.call("tasks", "metrics", "--format", "json", id).stdout)
-    memory = figures["memory"]
-    group = host.cgroup_of(ctr.pid(id), "memory")
-    stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    assert memory["usage"]["limit"] == 256 << 20
-    assert 20 << 20 <= memory["usage"]["usage"] <= memory["usage"]["max"] <= 256 << 20
-    assert abs(memory["total_rss"] - int(stat["total_rss"])) < 4 << 20
-    assert memory.get("total_inactive_file", 0) <= int(stat["total_inactive_file"]) + (4 << 20)
+    memory, stat = figures["memory"], memory_figures(ctr.pid(id))
+    if host.is_v2():
+        used, limit, anonymous = memory["usage"], memory["usage_limit"], memory["anon"]
+        busy_ns, wanted = figures["cpu"]["usage_usec"] * 1000, stat["anon"]
+    else:
+        used, limit, anonymous = (
+            memory["usage"]["usage"],
+            memory["usage"]["limit"],
+            memory["total_rss"],
+        )
+        busy_ns, wanted = figures["cpu"]["usage"]["total"], stat["total_rss"]
+        assert used <= memory["usage"]["max"] <= limit
+    assert limit == memory_limit(ctr.pid(id)) == 256 << 20
+    assert 20 << 20 <= used <= limit
+    assert abs(anonymous - wanted) < 4 << 20
+    assert 0 < busy_ns <= cpu_usage_ns(ctr.pid(id))
     assert figures["pids"]["current"] == 2
-    cpu = host.cgroup_of(ctr.pid(id), "cpuacct")
-    assert 0 < figures["cpu"]["usage"]["total"] <= int((cpu / "cpuacct.usage").read_text())
 
 
 def test_log_file(ctr, tmp_path, handler):
@@ -270,10 +280,8 @@ def test_flags_of_the_container(ctr):
     assert os.readlink(f"/proc/{ctr.pid(id)}/ns/net") == os.readlink(
         f"/proc/{ctr.daemon.nursery.pid}/ns/net"
     )
-    cpu, memory = (host.cgroup_of(ctr.pid(id), name) for name in ("cpu", "memory"))
-    quota, period = ((cpu / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-    assert int(quota) * 2 == int(period)
-    assert int((memory / "memory.limit_in_bytes").read_text()) == 64 << 20
+    assert cpu_quota(ctr.pid(id)) == 0.5
+    assert memory_limit(ctr.pid(id)) == 64 << 20
 
 
 def test_rootfs_that_containerd_does_not_manage(ctr):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from cri_client import EXITED, NOT_FOUND, NOTREADY, READY, RUNNING, parent_of
@@ -16,9 +17,9 @@ KILLED = (137, 255)
 TALKS = ("sh", "-c", "n=0; while :; do echo $((n+=1)); sleep 0.02; done")
 
 
-def restart(containerd) -> None:
+def restart(containerd, level: str = "info") -> None:
     containerd.kill(signal.SIGKILL)
-    containerd.start()
+    containerd.start(level)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -49,6 +50,19 @@ def test_containerd_comes_back(containerd, cri, handler, number):
     stays.stop()
     assert stays.status().exit_code == 137
     pod.remove()
+
+
+def test_debug_level(containerd, cri, handler):
+    """containerd's debug level is one more flag for the shim; its lines come through a fifo."""
+    restart(containerd, "debug")
+    try:
+        pod = cri.pod(handler)
+        assert pod.container("sh", "-c", "exit 3").start().wait() == 3
+        words = Path(f"/proc/{pod.shim_pid}/cmdline").read_bytes().split(b"\0")
+        assert b"-debug" in words or b"zygote" in words
+        pod.remove()
+    finally:
+        restart(containerd)
 
 
 def test_output_while_containerd_is_away(containerd, cri, handler):

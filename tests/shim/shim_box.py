@@ -147,7 +147,7 @@ class Box:
 
     def clean(self) -> list[str]:
         self.containerd.close()
-        return leaks.settle(self.left, timeout_s=5)
+        return leaks.settle(self.left, timeout_s=10)
 
     def kill_everything(self) -> None:
         for pid in [*self.shims(), *self.zygotes()]:

@@ -237,7 +237,7 @@ def test_later_pods_come_from_the_zygote(box):
 
 
 def test_the_zygote_serves_its_like_alone(box):
-    """What a container inherits is its caller's; a zygote that is not like the caller goes away."""
+    """What a container inherits is its caller's: a caller that is not like the zygote gets an interpreter of its own."""
     first, first_id = box.running("sleep", "100")
     pid = zygote(box)
     old = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -250,8 +250,9 @@ def test_the_zygote_serves_its_like_alone(box):
     init = second.call("State", id=second_id)["pid"]
     limits = Path(f"/proc/{init}/limits").read_text()
     assert f"Max open files            {old[0] - 1} " in limits
-    host.wait_exit(pid, 5)
-    for client, id in ((first, first_id), (second, second_id)):
+    third, third_id = box.running("sleep", "100")
+    assert parent(box.shim(third)) == pid
+    for client, id in ((first, first_id), (second, second_id), (third, third_id)):
         box.end(client, id)
 
 

@@ -154,14 +154,15 @@ class Events:
                 request = protobuf.decode(messages.REQUEST, body)
                 assert request["service"] == "containerd.services.events.ttrpc.v1.Events"
                 assert request["method"] == "Forward"
-                response = {"payload": b""}
-                if self.refuse:
+                refused, response = self.refuse > 0, {"payload": b""}
+                if refused:
                     self.refuse -= 1
                     response = {"status": {"code": 14, "message": "not now"}}
-                else:
-                    self._take(protobuf.decode(messages.FORWARD, request["payload"])["envelope"])
                 answer = protobuf.encode(messages.RESPONSE, response)
                 sock.sendall(HEADER.pack(len(answer), stream, 2, 0) + answer)
+                # What the test sees has been answered: cut off now, it will not come again.
+                if not refused:
+                    self._take(protobuf.decode(messages.FORWARD, request["payload"])["envelope"])
         except (EOFError, OSError):
             sock.close()
 

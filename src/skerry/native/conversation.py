@@ -59,6 +59,10 @@ class Conversation:
         self._poller = select.poll()
         self._poller.register(sock.fileno(), select.POLLIN)
 
+    def fileno(self) -> int:
+        """Readable when skerry-init has said something, or has ended."""
+        return self._sock.fileno()
+
     def receive(self) -> "Record | None":
         """Wait for the next record; None at end of file.
 

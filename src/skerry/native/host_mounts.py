@@ -21,6 +21,34 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+class Performance:
+    """A plan at work in a process of its own. `fileno` is readable when `finish` does not wait."""
+
+    __slots__ = ("_conversation", "_dialogue")
+
+    def __init__(self, r: Request, plan: Plan, what: str) -> None:
+        null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+        try:
+            fds = {0: null, 1: null, 2: null}
+            launched = launch(plan, r, fds, what=what, limit_s=timeouts.seconds("COMMAND"))
+        finally:
+            posix.close(null)
+        self._conversation = launched.conversation
+        self._dialogue = Dialogue(launched, r, None)
+
+    def fileno(self) -> int:
+        return self._conversation.fileno()
+
+    def finish(self) -> None:
+        """Errors  InitError with the kernel's verdict."""
+        try:
+            self._dialogue.run()
+        except BaseException:
+            self._dialogue.abort()
+            raise
+        self._dialogue.close()
+
+
 def mount(mounts: "list[dict[str, Any]]", target: str) -> None:
     """Mount all, or none.
 
@@ -30,7 +58,7 @@ def mount(mounts: "list[dict[str, Any]]", target: str) -> None:
     r = Request(facts.machine(), "", {}, None)
     plan = recipe.build(r, mounts, target)
     try:
-        _perform(r, plan, f"mount {target}")
+        Performance(r, plan, f"mount {target}").finish()
     except Error:
         unmount(target)
         raise
@@ -38,21 +66,10 @@ def mount(mounts: "list[dict[str, Any]]", target: str) -> None:
 
 def unmount(target: str) -> None:
     """Take away what is mounted at the target, all of it."""
+    begin_unmount(target).finish()
+
+
+def begin_unmount(target: str) -> Performance:
+    """The same, without waiting: a file system may take its time to let go."""
     r = Request(facts.machine(), "", {}, None)
-    _perform(r, recipe.build_unmount(r, target), f"unmount {target}")
-
-
-def _perform(r: Request, plan: Plan, what: str) -> None:
-    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-    try:
-        fds = {0: null, 1: null, 2: null}
-        launched = launch(plan, r, fds, what=what, limit_s=timeouts.seconds("COMMAND"))
-    finally:
-        posix.close(null)
-    dialogue = Dialogue(launched, r, None)
-    try:
-        dialogue.run()
-    except BaseException:
-        dialogue.abort()
-        raise
-    dialogue.close()
+    return Performance(r, recipe.build_unmount(r, target), f"unmount {target}")

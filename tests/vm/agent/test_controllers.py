@@ -27,7 +27,7 @@ SUITES = {
 def bench(built, tmp_path_factory: pytest.TempPathFactory):
     work = tmp_path_factory.mktemp("bench")
     disk = agent_vm.make_image(workbench.build(work / "root"), work / "bench.erofs")
-    with agent_vm.Guest(built.kernel, built.initramfs, disks=[(disk, True)], memory_mib=1024, vcpus=2) as guest:
+    with agent_vm.Guest(built.kernel, built.initramfs, disks=[(disk, True)], memory_mib=1024) as guest:
         guest.client.hello()
         guest.client.seed()
         yield guest.client

@@ -183,6 +183,8 @@ def load_everything() -> None:
     import skerry.addition
     import skerry.creation
     import skerry.deletion
+    import skerry.native.cgroup.ending
+    import skerry.native.cgroup.freezer
     import skerry.native.cgroup.oom
     import skerry.native.cgroup.v1
     import skerry.native.cgroup.v2

@@ -1,6 +1,6 @@
 """Work of the core: at once where nothing can hold it up, else in a child of this process.
 
-Runs in: the task shim.   Imports: _signal, _socket, posix; errors, jsonio, linux, timeouts, loop, .ttrpc.
+Runs in: the task shim.   Imports: _signal, _socket, gc, posix; errors, jsonio, linux, timeouts, loop, .ttrpc.
 Source:  docs/decisions/0009-task-shim.md; prctl(2) PR_SET_CHILD_SUBREAPER.
 Never:   lets a child hold what is the shim's: connections, fifos, terminals.
 
@@ -11,6 +11,7 @@ undoes what it has half made, as a command does on SIGTERM.
 
 import _signal  # type: ignore[import-not-found]
 import _socket
+import gc
 import posix
 
 from skerry import timeouts
@@ -35,7 +36,7 @@ CHILDREN_LIMIT = 64
 AT_ONCE_S = 10
 _ANSWER_LIMIT_BYTES = 1 << 16
 _TERM, _KILL = 15, 9
-_STUBBORN_S = 5.0
+_STUBBORN_S = 15.0  # undoing may wait for the kernel as long as timeouts' KILL
 
 
 class Stopped(BaseException):
@@ -108,6 +109,8 @@ class Jobs:
 
     def at_once(self, work: "Callable[[], Result]", done: "Done") -> None:
         """In this process; `done` is called before this returns."""
+        # A plan is thousands of objects and no garbage: looking through them again and again takes longer than it.
+        gc.disable()
         try:
             timeouts.shorten(AT_ONCE_S)
             result = work()
@@ -116,6 +119,7 @@ class Jobs:
             return
         finally:
             timeouts.shorten(0)
+            gc.enable()
         done(result, None)
 
     def apart(
@@ -127,9 +131,12 @@ class Jobs:
             return None
         kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
+        # Until the child answers for it, a SIGTERM would be taken by our own handler there, and be lost.
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
         pid = posix.fork()
         if pid == 0:
             self._be_child(work, theirs, keep)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         theirs.close()
         job = Job(self, pid, ours, done)
         self.children[pid] = job
@@ -146,6 +153,7 @@ class Jobs:
             kept = self._base.union(keep, (sock.fileno(),))
             close_all([fd for fd in open_fds() if fd > 2 and fd not in kept])
             try:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
                 facts, fds = work()
             except BaseException as error:
                 code, message = codes.of(error)

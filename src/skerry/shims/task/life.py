@@ -15,6 +15,7 @@ from skerry.shims.task.record import CREATED, RUNNING, STOPPED, UNKNOWN, Process
 from skerry.shims.task.stdio import open_stdio
 from skerry.shims.task.ttrpc import (
     EXISTS,
+    INTERNAL,
     INVALID,
     NOT_FOUND,
     PRECONDITION,
@@ -63,6 +64,11 @@ def create(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
 
     def done(result: "Any", error: "BaseException | None") -> None:
         call.ended = None
+        if isinstance(error, Failure) and error.code == INTERNAL:
+            # Who made it was killed, and has undone nothing.
+            cause = error
+            pod.run(task, remove, lambda *_: fail(cause), apart=True)
+            return
         if error is not None:
             fail(error)
             return
@@ -70,8 +76,8 @@ def create(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
             pod.made(task, store, *result)
         except Exception as late:
             # It is there, and nobody will know of it: away with it.
-            cause: BaseException = late
-            pod.run(task, remove, lambda *_: fail(cause), apart=True)
+            unfit: BaseException = late
+            pod.run(task, remove, lambda *_: fail(unfit), apart=True)
             return
         pid = task.init.pid
         pod.publisher.publish("/tasks/create", {**_created(request), "pid": pid})
@@ -221,7 +227,21 @@ def delete(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
     task.deleting = True
     store = pod.store(task.options)
 
-    def done(result: "Any", error: "BaseException | None") -> None:
+    def go() -> None:
+        pod.run(
+            task,
+            lambda: work.delete(store, task.id, task.bundle, pod.log, mounted=False),
+            released,
+            apart=task.may_linger,
+        )
+
+    def released(result: "Any", error: "BaseException | None") -> None:
+        if error is not None:
+            done(error)
+            return
+        pod.unmount(task, done)
+
+    def done(error: "BaseException | None") -> None:
         if error is not None:
             task.deleting = False
             pod.refuse(call, error)
@@ -232,14 +252,6 @@ def delete(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
         pod.forget(task)
         call.reply(m.DELETED, facts)
 
-    def go() -> None:
-        pod.run(
-            task,
-            lambda: work.delete(store, task.id, task.bundle, pod.log, mounted=task.mounted),
-            done,
-            apart=True,
-        )
-
     pod.drained(process, go)
     return None
 
@@ -249,8 +261,8 @@ def kill(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
     signal = request["signal"]
     if process.status == STOPPED:
         raise Failure(NOT_FOUND, "process already finished")
-    if process.status == UNKNOWN and signal in (_SIGTERM, _SIGKILL):
-        _stop(process)
+    if process.status == UNKNOWN and process.job is not None and signal in (_SIGTERM, _SIGKILL):
+        process.job.stop()
         return {}
     if process.pidfd < 0:
         raise Failure(PRECONDITION, "the process has not been started")

@@ -13,6 +13,7 @@ import time
 from skerry.container import Container, open_store
 from skerry.errors import Error
 from skerry.linux import process as processes
+from skerry.native import host_mounts
 from skerry.shims.task import codes, messages, work
 from skerry.shims.task import loop as loops
 from skerry.shims.task.events import Publisher
@@ -278,6 +279,29 @@ class Pod:
             then()
 
         relay.ended = on_end
+
+    def unmount(self, task: Task, then: "Callable[[BaseException | None], object]") -> None:
+        """Take the root that the request brought away; a file system that does not let go is waited for by the loop."""
+        if not task.mounted:
+            then(None)
+            return
+        try:
+            work_there = host_mounts.begin_unmount(f"{task.bundle}/{work.ROOTFS}")
+        except Error as error:
+            then(error)
+            return
+        fd = work_there.fileno()
+
+        def finish(events: int) -> None:
+            self.loop.unwatch(fd)
+            try:
+                work_there.finish()
+            except Error as error:
+                then(error)
+                return
+            then(None)
+
+        self.loop.watch(fd, loops.READ, finish)
 
     def forget(self, task: Task) -> None:
         if self.tasks.get(task.id) is task:

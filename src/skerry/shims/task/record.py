@@ -147,6 +147,12 @@ class Task:
     def private_pids(self) -> bool:
         return self.container is None or bool(self.container.record.get("PrivatePid", True))
 
+    @property
+    def may_linger(self) -> bool:
+        """Whether its release may have to wait: for hooks, for processes that init's end has not taken along."""
+        hooks = self.container is not None and self.container.record["Hooks"].get("poststop")
+        return bool(self.waits or hooks) or not self.private_pids or self.init.status != STOPPED
+
     def frozen(self) -> bool:
         """Whoever froze it: the command line may have."""
         try:

@@ -143,7 +143,7 @@ def test_out_of_memory(box):
     client.call("Create", id=id, bundle=str(box.path(id)))
     client.call("Start", id=id)
     assert client.call("Wait", id=id)["exit_status"] == 137
-    assert box.events.topics() == ["create", "start", "oom", "exit"]  # told already, and first
+    assert box.events.topics()[:3] == ["create", "start", "oom"]  # told already, before the end is
     assert box.events.received[2][1] == {"container_id": id}
     box.end(client, id)
 
@@ -170,12 +170,12 @@ def test_a_hook_that_hangs_holds_nobody_else_up(box, name):
         file = box.path(id) / "config.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "hooks": hooks}))
     box.containerd.start(id)
-    create = client.send("Create", {"id": id, "bundle": str(box.path(id))}, timeout_s=1.5)
+    create = client.send("Create", {"id": id, "bundle": str(box.path(id))}, timeout_s=4)
     if name == "createRuntime":
         stuck = create
     else:
         client.answer(create)
-        stuck = client.send("Start", {"id": id}, timeout_s=1.5)
+        stuck = client.send("Start", {"id": id}, timeout_s=4)
     time.sleep(0.2)
     start = time.monotonic()
     assert client.call("State", id=other)["status"] == 2
@@ -185,7 +185,7 @@ def test_a_hook_that_hangs_holds_nobody_else_up(box, name):
     client.call("Create", id=third, bundle=str(box.path(third)))
     client.call("Kill", id=third, signal=9)
     client.call("Delete", id=third)
-    assert time.monotonic() - start < 1.2 and not client.has_answer(stuck)
+    assert time.monotonic() - start < 3 and not client.has_answer(stuck)
     with pytest.raises(RpcFailure) as caught:
         client.answer(stuck)
     assert caught.value.code == 4
@@ -236,6 +236,29 @@ def test_a_create_that_hangs_can_be_killed(box):
     client.call("Shutdown", id=id)
 
 
+def test_a_killed_maker_leaves_nothing(box):
+    """Where a container has hooks a child of the shim makes it; SIGKILL of that is the create's failure, and is cleaned up after."""
+    hooks = hook(box, "createRuntime", "exec sleep 1000")
+    id = box.bundle("sleep", "1000", hooks=hooks)
+    client = box.start(id)
+    stuck = client.send("Create", {"id": id, "bundle": str(box.path(id))})
+    shim = box.shim(client)
+
+    def maker() -> list[int]:
+        found = [pid for pid in host.descendants(shim) if b"launch.py" in cmdline(pid)]
+        return found if any(b"1000" in cmdline(pid) for pid in host.descendants(shim)) else []
+
+    host.eventually(maker)
+    os.kill(maker()[0], signal.SIGKILL)
+    with pytest.raises(RpcFailure) as caught:
+        client.answer(stuck, 15)
+    assert caught.value.code == 13
+    for pid in host.descendants(shim):  # the hook is a program of its own, and nobody's but the host's
+        os.kill(pid, signal.SIGKILL)
+    assert gone(client, id)
+    client.call("Shutdown", id=id)
+
+
 def test_a_hook_that_fails(box):
     hooks = hook(box, "createRuntime", "echo why; exit 3")
     id = box.bundle("sleep", "1000", hooks=hooks)
@@ -264,7 +287,7 @@ def test_hooks_in_their_order(box):
 
 def test_the_exit_code_of_what_a_child_of_the_shim_made(box):
     """Where a container has hooks a child makes it and ends; the processes become the shim's and their codes are not lost."""
-    client, id = box.running("sh", "-c", "sleep 0.1; exit 9", hooks=hook(box, "createRuntime", "true"))
+    client, id = box.running("sh", "-c", "sleep 2; exit 9", hooks=hook(box, "createRuntime", "true"))
     box.exec(client, id, "sh", "-c", "exit 8")
     assert client.call("Wait", id=id, exec_id="e")["exit_status"] == 8
     assert client.call("Wait", id=id)["exit_status"] == 9
