@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _U64 = 0xFFFFFFFFFFFFFFFF
+_NO_HINTS: "dict[int, str]" = {}
 
 # ops.OP_FORMAT by the number of arguments; errnos and kinds are bytes here, which `s` fills up with zeros.
 _PACK = [
@@ -118,7 +119,7 @@ class Plan:
         self.processes: list[str] = []
         self.fds: dict[int, str] = {}
         self.conversation_fd = -1
-        self._label = Label("", "", {})
+        self._label = Label("", "", _NO_HINTS)
         self._texts: dict[bytes, Data] = {}
         self._free: list[Reg] = []
         self._jumps: list[tuple[int, Mark]] = []
@@ -130,7 +131,7 @@ class Plan:
 
         Shape   `text` completes "cannot ...", e.g. `mount tmpfs on /dev`; `hints` maps an errno to what to do.
         """
-        self._label = Label(text, pointer, hints or {})
+        self._label = Label(text, pointer, hints or _NO_HINTS)
 
     def enter_process(self, name: str) -> None:
         """What follows runs in the process of this name (15 bytes: it is shown as `comm`)."""
