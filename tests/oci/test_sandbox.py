@@ -115,7 +115,7 @@ def test_process_isolation_by_flag_overrides(box: Box) -> None:
     spec["vm"] = {"kernel": {"path": "/nowhere"}}
     assert record(box.create(spec, "--isolation", "process"))["Isolation"] == "process"
     spec["annotations"] = {"run.skerry.isolation": "process"}
-    box.try_create(spec).failed().says("/vm")
+    box.try_create(spec).failed().says("kernel /nowhere")
 
 
 def test_record(box: Box) -> None:
