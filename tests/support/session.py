@@ -52,7 +52,6 @@ class Session:
 @pytest.fixture(scope="session")
 def session() -> Iterator[Session]:
     token = f"oci{os.urandom(3).hex()}"
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a session that is stopped cleans up as well
     host.prctl(host.PR_SET_CHILD_SUBREAPER, 1)
     work = Path(tempfile.mkdtemp(prefix=f"{token}-"))
@@ -119,11 +118,16 @@ def snapshot() -> dict[str, set[object]]:
 
 @pytest.fixture
 def box(session: Session) -> Iterator[Box]:
-    """Give a test its workbench; the clean-up of a test that failed happens here, silently."""
+    """Give a test its workbench; the clean-up of a test that failed happens here, silently.
+
+    As long as it lasts, runtimes are started as from a shell; other suites in this process write to sockets that close.
+    """
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     box = session.box()
     yield box
     if box.dir.exists():
         box.clean()
+    signal.signal(signal.SIGPIPE, before)
 
 
 @pytest.fixture
