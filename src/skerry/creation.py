@@ -168,8 +168,10 @@ def _discard(path: str) -> None:
 
 
 def rfc3339(nanoseconds: int) -> str:
+    """Not by strftime, which reads the host's time zone first."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z"
+    year, month, day, hour, minute, second, *_ = time.gmtime(seconds)
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{rest:09}Z"
 
 
 def inherited_fds(preserve: int) -> "tuple[int, list[str]]":
