@@ -69,6 +69,10 @@ def open_gate(directory_fd: int, limit_s: int) -> "Record | None":
     try:
         try:
             send_with_fds(sock, b"start", [writer])
+        except KernelError as error:
+            if error.errno == errno.ECONNREFUSED:  # init has ended since we connected
+                raise TakenError from None
+            raise
         finally:
             posix.close(writer)
             sock.close()
