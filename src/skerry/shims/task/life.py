@@ -276,6 +276,9 @@ def kill(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
         if error is None and not result[0].get("delivered", True):
             # The guest does not answer: what stands for the process goes, and the rest is the delete's.
             process.signal(signal)
+        if error is not None and in_guest and process.status == STOPPED:
+            # It has ended, and its VM may have been taken away, before the guest answered.
+            error = None if signal == _SIGKILL else Failure(NOT_FOUND, "process already finished")
         if error is not None:
             pod.refuse(call, error)
         else:
