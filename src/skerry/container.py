@@ -83,6 +83,7 @@ class Container:
         no_pivot: bool = False,
         new_keyring: bool = True,
         pidfd_socket: str = "",
+        notify: bool = False,
         shim_log: str = "",
         vm_log: str = "",
         vm_console: str = "",
@@ -91,23 +92,20 @@ class Container:
         """Make a container; its program waits for `start`.
 
         Shape   `spec` stands for the bundle's config.json if given; fds are borrowed.
+                With `notify` the program gets a socket for sd_notify, see `start`.
         Errors  SpecError, AlreadyExists, and whatever the kernel refuses; nothing is left then.
         """
         from skerry.creation import Wishes, create
 
         wishes = Wishes()
         wishes.owner = owner
-        wishes.isolation = isolation
-        wishes.host = host
-        wishes.network_from = network_from
+        wishes.isolation, wishes.host, wishes.network_from = isolation, host, network_from
         wishes.stdio = stdio
         wishes.console_socket = console_socket
-        wishes.detach = detach
-        wishes.preserve_fds = preserve_fds
+        wishes.detach, wishes.preserve_fds = detach, preserve_fds
         wishes.pid_file = pid_file
-        wishes.no_pivot = no_pivot
-        wishes.new_keyring = new_keyring
-        wishes.pidfd_socket = pidfd_socket
+        wishes.no_pivot, wishes.new_keyring = no_pivot, new_keyring
+        wishes.pidfd_socket, wishes.notify = pidfd_socket, notify
         wishes.shim_log, wishes.vm_log, wishes.vm_console = shim_log, vm_log, vm_console
         return create(cls, store, id, bundle, spec, wishes, log)
 
@@ -194,11 +192,16 @@ class Container:
 
     # what it does
 
-    def start(self) -> None:
-        """Let the program run.
+    def start(self, *, notify_socket: str = "") -> None:
+        """Let the program run; with `notify_socket` wait until it is ready or has ended, and tell that socket.
 
         Errors  StateError; HookError and InitError from what happens between the gate and execve.
         """
+        if notify_socket:
+            from skerry import readiness
+
+            readiness.start(self, notify_socket)
+            return
         if self._pidfd < 0:  # else this very object made it: the gate alone can tell
             self._check("start")
         self.engine.start(self.spec)

@@ -35,8 +35,8 @@ class Wishes:
     """The caller's arguments of Container.create."""
 
     __slots__ = (
-        "console_socket", "detach", "host", "isolation", "network_from", "new_keyring", "no_pivot", "owner", "pid_file",
-        "pidfd_socket", "preserve_fds", "shim_log", "stdio", "vm_console", "vm_log",
+        "console_socket", "detach", "host", "isolation", "network_from", "new_keyring", "no_pivot", "notify", "owner",
+        "pid_file", "pidfd_socket", "preserve_fds", "shim_log", "stdio", "vm_console", "vm_log",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Wishes:
         self.stdio = (0, 1, 2)
         self.console_socket = self.pid_file = self.pidfd_socket = ""
         self.detach = self.new_keyring = True
-        self.no_pivot = False
+        self.no_pivot = self.notify = False
         self.preserve_fds = 0
         self.shim_log = self.vm_log = self.vm_console = ""
 
@@ -71,17 +71,37 @@ def create(
     place = find_place(store, id, spec, isolation=wishes.isolation, host=wishes.host)
     spec = share_network(store, spec, wishes.network_from, log)
     record = _record(store, id, bundle, spec, place, wishes)
+    if wishes.notify:
+        spec, wishes.notify = _offer_socket(store, id, spec, place, log)
     container = cls(store, id, record, log)
     options = _options(spec, wishes, bundle, has_terminal)
     container.engine.refuse(options, pidfd_socket=bool(wishes.pidfd_socket))
     store.create_many(id, {"state": record, "spec": spec})
     try:
+        if wishes.notify:
+            from skerry.readiness import make_directory
+
+            make_directory(container)
         creation = container.engine.create(spec, record, options)
         _settle(container, creation, wishes)
     except BaseException:
         _undo(container)
         raise
     return container
+
+
+def _offer_socket(
+    store: "Store", id: str, spec: "dict[str, Any]", place: Place, log: "Log"
+) -> "tuple[dict[str, Any], bool]":
+    """The spec with a socket for sd_notify, and whether there is one: not in a VM, nor without a program."""
+    if place.isolation != "process":
+        log.warning("NOTIFY_SOCKET is ignored: a socket of the host does not reach into a VM")
+        return spec, False
+    if not spec.get("process"):
+        return spec, False
+    from skerry.readiness import offer
+
+    return offer(spec, f"{paths.state_dir(store.root, id)}/{paths.NOTIFY}"), True
 
 
 def _is_unicode(path: str) -> bool:
@@ -148,8 +168,10 @@ def _discard(path: str) -> None:
 
 
 def rfc3339(nanoseconds: int) -> str:
+    """Not by strftime, which reads the host's time zone first."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z"
+    year, month, day, hour, minute, second, *_ = time.gmtime(seconds)
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{rest:09}Z"
 
 
 def inherited_fds(preserve: int) -> "tuple[int, list[str]]":

@@ -33,6 +33,7 @@ SLOTS = "@slots"  # a locked file for each user id in use by a helper
 # In the directory of an id
 ID = "@id"  # the id as text; whatever lacks it is no container of ours
 ROOTFS = "rootfs"  # where the overlay of the layers is mounted, in the container's namespace
+NOTIFY = "notify"  # what the program says by sd_notify arrives in here
 GATE = "gate"  # the socket that init waits on between create and start
 
 # In the directory of a VM; beside it one socket for each container, by its UniqueID

@@ -11,6 +11,7 @@ import pytest
 from support import host, leaks
 from support.box import Box, Container
 from support.cgroups import HugetlbAsBefore, in_pure_v2
+from support.plans import replace
 from support.spec import drop_namespace, fresh_spec, namespace, shell
 
 from skerry.addition import Process
@@ -20,8 +21,7 @@ from skerry.errors import Error, InitError, StateError
 from skerry.linux import abi
 from skerry.native import facts, launch
 from skerry.native.conversation import Conversation
-from skerry.plan import ops
-from skerry.plan.build import Op, Plan
+from skerry.plan.build import Plan
 
 EVERY = os.environ.get("SKERRY_ROUNDS") == "all"
 _NO_CALL = "none"
@@ -154,8 +154,7 @@ def test_each_operation_failing(box: Box, monkeypatch: pytest.MonkeyPatch) -> No
     def broken(plan: Plan) -> bytes:
         plans.append(plan)
         if index >= 0:
-            old = plan.ops[index]
-            plan.ops[index] = Op(("SYSCALL", _NO_CALL, (), None, ops.FATAL, (), None, old.process, old.label))
+            replace(plan, index, _NO_CALL)
         return encode(plan)
 
     monkeypatch.setattr(launch, "encode", broken)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import leaks
 from support.box import Box
+from support.plans import replace
 from support.runtime import ENVIRONMENT
 from support.spec import fresh_spec
 
@@ -16,8 +17,8 @@ from skerry.container import Container, open_store
 from skerry.errors import InitError, KernelError
 from skerry.linux import abi
 from skerry.native import launch
-from skerry.plan import installed, ops
-from skerry.plan.build import Op, Plan
+from skerry.plan import installed
+from skerry.plan.build import Plan
 
 SYSCTL = Path("/proc/sys/vm/memfd_noexec")
 
@@ -72,8 +73,7 @@ def test_where_the_clone_fails_too(box: Box, monkeypatch: pytest.MonkeyPatch, in
 
     def broken(*args: object, **keywords: object) -> Plan:
         plan = build(*args, **keywords)  # type: ignore[arg-type]
-        old = plan.ops[index]
-        plan.ops[index] = Op(("SYSCALL", "none", (), None, ops.FATAL, (), None, old.process, old.label))
+        replace(plan, index, "none")
         return plan
 
     monkeypatch.setattr(launch, "_spawn_sealed", refuse)

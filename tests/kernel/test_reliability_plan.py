@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support import host, leaks
 from support.box import Box
+from support.plans import replace
 from support.spec import add_mount, fresh_spec, namespace, user_namespace
 
 from skerry.container import Container, open_store
@@ -22,7 +23,7 @@ from skerry.linux import abi
 from skerry.native import launch
 from skerry.native.conversation import Conversation
 from skerry.plan import ops
-from skerry.plan.build import Op, Plan
+from skerry.plan.build import Plan
 from skerry.state import status as words
 
 EVERY = os.environ.get("SKERRY_ROUNDS") == "all"
@@ -68,10 +69,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, index: int) -> Iterator[list[Plan]
     def broken(plan: Plan) -> bytes:
         plans.append(plan)
         if index >= 0:
-            old = plan.ops[index]
-            plan.ops[index] = Op(
-                ("SYSCALL", _NO_CALL, (), None, ops.FATAL, (), None, old.process, old.label)
-            )
+            replace(plan, index, _NO_CALL)
         return encode(plan)
 
     with monkeypatch.context() as patch:

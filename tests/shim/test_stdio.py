@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import host
+from support import host, leaks
 from support.containerd import RpcFailure
 
 
@@ -161,6 +161,7 @@ def test_a_logger_that_is_never_ready(box, monkeypatch):
     other.call("Wait", id=other_id)
     with pytest.raises(RpcFailure, match="logger was not ready"):
         client.answer(waiting, 15)
+    host.eventually(lambda: not any(leaks.name_of(pid).startswith("sleep 1000") and not leaks.is_dead(pid) for pid in host.descendants()))
     box.end(other, other_id)
     client.call("Shutdown", id=id)
 

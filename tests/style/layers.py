@@ -31,6 +31,7 @@ LAYERS = (
     (
         ("container", "a container and its verbs"),
         ("creation", "from a bundle to a container that waits, or back to nothing"),
+        ("readiness", "that a program is ready, for the service manager"),
         ("addition", "another process in a container"),
         ("deletion", "release, and forget"),
         ("pod", "containers that share"),

@@ -145,3 +145,13 @@ def test_life_of_a_container(box):
     ]
     loaded = {" ".join(words[:1]): surplus(box(*words)) for words in courses}
     assert loaded == dict.fromkeys(loaded, [])
+
+
+@pytest.mark.parametrize("address", ["", "/nobody/listens"])
+def test_readiness_is_for_those_who_ask(box, monkeypatch, address):
+    """lifecycle 131: without NOTIFY_SOCKET its module is not even read."""
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    for words in (("create", "--bundle", box.bundle, "life"), ("start", "life"), ("run", "--bundle", box.bundle, "once")):
+        loaded = box(*words)
+        assert surplus(loaded) == []
+        assert ("skerry.readiness" in loaded) is bool(address), words

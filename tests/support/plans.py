@@ -74,6 +74,16 @@ def exec_request(process: dict | None = None, spec: dict | None = None, **facts:
     return r
 
 
+def replace(plan: Plan, index: int, call: str) -> None:
+    """Put a system call without arguments in the place of an operation of a finished plan."""
+    rows = plan.rows
+    rows[index] = (call, (), None, ops.FATAL, (), None, *rows[index][6:])
+    plan.rows, plan.code, plan._jumps = [], bytearray(), []
+    for row in rows:
+        plan.process, plan._label = row[6:]
+        plan._add(*row[:6])
+
+
 class Seen:
     """An operation with its strings and structures at hand.
 

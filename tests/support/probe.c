@@ -11,7 +11,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -255,10 +257,34 @@ static int pass(int argc, char **argv)
     return 97;
 }
 
+/* notify MESSAGE...: send each message to $NOTIFY_SOCKET as sd_notify(3) does; `~` stands for a new line */
+static int notify(int argc, char **argv)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    const char *where = getenv("NOTIFY_SOCKET");
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (!where || fd < 0) {
+        puts("no NOTIFY_SOCKET");
+        return 1;
+    }
+    strncpy(to.sun_path, where, sizeof to.sun_path - 1);
+    for (int i = 0; i < argc; i++) {
+        for (char *c = argv[i]; *c; c++)
+            if (*c == '~')
+                *c = '\n';
+        if (sendto(fd, argv[i], strlen(argv[i]), 0, (struct sockaddr *)&to, sizeof to) < 0) {
+            puts(strerrorname_np(errno));
+            return 1;
+        }
+    }
+    puts("sent");
+    return 0;
+}
+
 static const struct { const char *name; int (*run)(int, char **); int needs; } WORDS[] = {
     {"call", call, 1}, {"fds", fds, 0},     {"catch", catch, 0},     {"size", size_now, 0},
     {"winch", winch, 0}, {"tty", tty, 0},   {"eat", eat, 1},         {"open", open_path, 1},
-    {"pass", pass, 1}, {"forks", forks, 1}, {"park", park, 0}, {"policy", policy, 0},   {"sched", sched, 0},
+    {"notify", notify, 1}, {"pass", pass, 1}, {"forks", forks, 1}, {"park", park, 0}, {"policy", policy, 0},   {"sched", sched, 0},
 #ifdef __x86_64__
     {"call32", call32, 1},
 #endif

@@ -114,6 +114,20 @@ def test_order_of_a_create(engine, store, tmp_path, monkeypatch):
     assert calls == ["state", "create", "resources", "shim", "pid", "finish, pid file True"]
 
 
+def test_socket_for_readiness(engine, store, tmp_path):
+    """lifecycle 46, 131: the spec on record is that of what runs, and what it mounts is there before the engine looks."""
+    create(store, tmp_path, notify=True)
+    spec = store.get("a", "spec")
+    assert spec["process"]["env"] == ["NOTIFY_SOCKET=/run/notify/notify.sock"]
+    assert os.stat(spec["mounts"][-1]["source"]).st_mode & 0o7777 == 0o755
+    assert engine.calls[0] == "create"
+    store.remove("a")
+    engine.failure = EngineError("no")
+    with pytest.raises(EngineError, match="no"):
+        create(store, tmp_path, notify=True)
+    assert store.ids() == []
+
+
 def test_second_create_of_an_id(engine, store, tmp_path):
     """lifecycle 4: the engine is not asked."""
     create(store, tmp_path)

@@ -37,21 +37,33 @@ def test_null_device_is_the_host_s_and_checked() -> None:
     in_order(null, check, tree, listing.one("pivot_root"))
 
 
-def test_directories_get_an_empty_read_only_tmpfs() -> None:
+def test_directories_show_an_empty_read_only_tmpfs() -> None:
+    listing = linux(maskedPaths=["/proc/acpi", "/sys/firmware"])
+    empty = listing.one("fsmount", step="empty directory")
+    assert empty.args[2] == 1 | 2 | 4 | 8  # RDONLY NOSUID NODEV NOEXEC
+    options = {op.args[2]: op.args[3] for op in listing.find("fsconfig", ..., 1, step="empty directory")}
+    assert options == {"nr_blocks": "1", "nr_inodes": "1"}
+    for path in ("/proc/acpi", "/sys/firmware"):
+        kind = listing.one("CHECK", ..., 0o40000, step=f"mask {path}")
+        assert kind.errnos == (errno.ENOTSUP,)
+        tree, skip, file = listing.all[kind.index + 1 : kind.index + 4]
+        assert (tree.name, tree.args[0].number, tree.args[2]) == ("open_tree", empty.dst.number, TREE)
+        assert (skip.name, skip.target) == ("GOTO", file.index + 1)
+        assert (file.name, file.index, file.dst.number) == ("open_tree", kind.target, tree.dst.number)
+
+
+def test_the_empty_tmpfs_is_attached_before_it_is_cloned() -> None:
+    """open_tree(2): before Linux 6.15 a detached mount cannot be; the root goes on top of it, so the pivot leaves it."""
     listing = linux(maskedPaths=["/proc/acpi"])
-    kind = listing.one("CHECK", ..., 0o40000, step="mask")
-    assert kind.errnos == (errno.ENOTSUP,)
-    file = listing.all[kind.target]
-    tree = listing.one("fsmount", step="mask")
-    assert tree.args[2] == 1 | 2 | 4 | 8  # RDONLY NOSUID NODEV NOEXEC
-    assert {op.args[2]: op.args[3] for op in listing.find("fsconfig", ..., 1, step="mask")} == {"nr_blocks": "1", "nr_inodes": "1"}
-    assert file.name == "open_tree" and file.dst.number == tree.dst.number
-    skip = listing.all[file.index - 1]
-    assert (skip.name, skip.target) == ("GOTO", file.index + 1)
+    empty = listing.one("fsmount", step="empty directory")
+    below, root = listing.find("move_mount", ..., "", -100, ".")
+    assert below.args[0].number == empty.dst.number
+    in_order(empty, below, root, listing.one("open_tree", empty.dst, "", TREE), listing.one("pivot_root"))
 
 
 def test_no_masks_need_no_null_device() -> None:
     assert not made().find("openat", -100, "/dev/null")
+    assert not made().find(step="empty directory")
 
 
 def test_readonly_path_is_a_clone_that_was_never_writable() -> None:

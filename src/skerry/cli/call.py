@@ -1,9 +1,11 @@
 """One call of the command line: what was asked, and the few things that every verb needs for it.
 
-Runs in: every verb (hot).   Imports: errors, paths; the core where it is called.
+Runs in: every verb (hot).   Imports: posix; errors, paths; the core where it is called.
 Source:  lifecycle.md 2, 11, 135, 136.
 Never:   knows a verb.
 """
+
+import posix
 
 from skerry.errors import UsageError
 from skerry.paths import absolute
@@ -68,6 +70,11 @@ class Call:
 
         id = self.id()
         return Container.load(self.store(), id, log=self.log)
+
+
+def notify_socket() -> str:
+    """Where a service manager wants to be told that the program is ready, or "" (lifecycle 131)."""
+    return posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")
 
 
 def from_here(path: str, /) -> str:

@@ -5,7 +5,7 @@ Source:  runc create, run; lifecycle.md 18, 33, 34, 37, 131.
 Never:   reads the bundle; that is the core's.
 """
 
-from skerry.cli.call import from_here
+from skerry.cli.call import from_here, notify_socket
 from skerry.cli.options import Option
 
 TYPE_CHECKING = False
@@ -74,6 +74,7 @@ def create_container(call: "Call", *, detach: bool) -> "Container":
         no_pivot=options["no-pivot"],
         new_keyring=not options["no-new-keyring"],
         pidfd_socket=from_here(options["pidfd-socket"]),
+        notify=bool(notify_socket()),
         shim_log=from_here(options["shim-log"]),
         vm_log=from_here(options["vm-log"]),
         vm_console=from_here(options["vm-console"]),

@@ -6,7 +6,8 @@ Never:   waits by time: everything that can happen is a descriptor that becomes 
 
     our signals -> wakeup pipe -.
     the process's end -> pidfd --+-> poll -> pass the signal on | relay | read the exit code
-    fd 0, terminal -> relay ----'
+    fd 0, terminal -> relay -----|
+    sd_notify -> Listener -------'
 
 A signal that comes before the container exists ends the work in hand, which cleans up after
 itself; from `forward` on signals are the process's.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from skerry.addition import Process
     from skerry.cli.terminal import Terminal
     from skerry.container import Container
+    from skerry.readiness import Listener
 
 # number -> why it is not passed on
 OURS = {
@@ -91,14 +93,19 @@ class Signals:
             return b""
 
 
-def follow(target: "Container | Process", signals: Signals, terminal: "Terminal | None") -> int:
-    """Pass signals on, relay the terminal, and return the exit code once the process has ended."""
+def follow(
+    target: "Container | Process",
+    signals: Signals,
+    terminal: "Terminal | None",
+    listener: "Listener | None" = None,
+) -> int:
+    """Pass signals on, relay the terminal, tell that it is ready; return the exit code once the process has ended."""
     if terminal is None:
-        _until_end(target, signals, None)
+        _until_end(target, signals, None, listener)
         return target.wait()
     terminal.enter()
     try:
-        _until_end(target, signals, terminal)
+        _until_end(target, signals, terminal, listener)
         _last_output(signals, terminal)
     finally:
         terminal.leave()
@@ -106,19 +113,28 @@ def follow(target: "Container | Process", signals: Signals, terminal: "Terminal 
 
 
 def _until_end(
-    target: "Container | Process", signals: Signals, terminal: "Terminal | None"
+    target: "Container | Process",
+    signals: Signals,
+    terminal: "Terminal | None",
+    listener: "Listener | None",
 ) -> None:
     while True:
         wanted = {signals.fd: select.POLLIN, target.pidfd: select.POLLIN}
         if terminal:
             wanted |= terminal.wanted()
+        if listener:
+            wanted[listener.fd] = select.POLLIN
         ready = _poll(wanted, None)
         if signals.fd in ready:
             for number in signals.take():
                 _pass_on(number, target, terminal)
         if terminal:
             terminal.move(ready)
+        if listener and listener.fd in ready:
+            listener.take()
         if target.pidfd in ready:
+            if listener:
+                listener.drain()
             return
 
 

@@ -1,10 +1,11 @@
 """skerry run: create, start, wait, delete.
 
-Runs in: run (hot).   Imports: cli.creation, cli.options; cli.foreground unless detached.
+Runs in: run (hot).   Imports: cli.call, cli.creation, cli.options; cli.foreground unless detached.
 Source:  runc run; lifecycle.md 92, 93, 132.
 Never:   leaves a container that failed on its way to running.
 """
 
+from skerry.cli.call import notify_socket
 from skerry.cli.creation import OPTIONS, create_container
 from skerry.cli.options import Option, Verb
 from skerry.errors import Error
@@ -13,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skerry.cli.call import Call
     from skerry.container import Container
+    from skerry.readiness import Listener
 
 VERB = Verb(
     "create a container, run it, and delete it at its end",
@@ -40,8 +42,9 @@ def main(call: "Call") -> int:
         try:
             signals.forward()
             terminal = Terminal(container.console_fd) if container.console_fd >= 0 else None
+            listener = _listener(container)
             container.start()
-            code = follow(container, signals, terminal)
+            code = follow(container, signals, terminal, listener)
         except BaseException:
             _delete(call, container, force=True)
             raise
@@ -50,10 +53,23 @@ def main(call: "Call") -> int:
     return code
 
 
+def _listener(container: "Container") -> "Listener | None":
+    """Who waits for the program to be ready while it is followed. The manager's main process is ours: it ends with
+    the program's code, and signals to it are passed on."""
+    address = notify_socket()
+    if not address:
+        return None
+    import posix
+
+    from skerry.readiness import listen
+
+    return listen(container, address, posix.getpid())
+
+
 def _detached(call: "Call") -> int:
     container = create_container(call, detach=True)
     try:
-        container.start()
+        container.start(notify_socket=notify_socket())
     except BaseException:
         _delete(call, container, force=True)
         raise

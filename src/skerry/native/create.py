@@ -58,7 +58,7 @@ class Creation:
         self._resources = linux.get("resources") or {}
         self.request = self._gather()
         self.plan: Plan = recipe.build(self.request)
-        self.facts = {"ops": len(self.plan.ops)}  # a failed start finds its step by it
+        self.facts = {"ops": len(self.plan.rows)}  # a failed start finds its step by it
         self.dialogue: Dialogue | None = None
         self._prepared: Prepared | None = None
         self.journal = Journal(store, id, [])

@@ -1,16 +1,18 @@
 """The builder of plans: operations, registers, labels and the data they point into.
 
-Runs in: create, exec (hot); pure.   Imports: linux.abi, plan.ops.
+Runs in: create, exec (hot); pure.   Imports: struct, linux.abi, plan.ops.
 Source:  plan/ops.py is the table this follows.
 Never:   touches the world; nothing happens until skerry-init reads the encoded plan.
 
 A plan is a listing. Each operation belongs to a step ("mount tmpfs on /dev", with the JSON pointer of the spec that
 asked for it) and to a process; both are kept here, by the operation's index, and turn a bare (index, errno) of
 skerry-init into a sentence.
+
+A plan has hundreds of operations and is made in every create, so each is encoded when it is added, in one walk over its
+arguments; of the listing only a row is kept, and `ops` reads it when somebody asks.
 """
 
-from _operator import itemgetter
-from struct import pack
+from struct import Struct, pack
 
 from skerry.linux import abi
 from skerry.plan import ops
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _U64 = 0xFFFFFFFFFFFFFFFF
+_NO_HINTS: "dict[int, str]" = {}
+
+# ops.OP_FORMAT by the number of arguments; errnos and kinds are bytes here, which `s` fills up with zeros.
+_PACK = [
+    Struct(f"<HHHBB{2 * ops.ERRNOS}sI{ops.ARGUMENTS}sHI{count}Q{8 * (ops.ARGUMENTS - count)}x").pack
+    for count in range(ops.ARGUMENTS + 1)
+]
+_TARGET_OFFSET = 16
 
 # The process number of the plan that only gets skerry-init to its real one (plan/installed.py).
 BEFORE_THE_FIRST = 0xFFFF
@@ -67,19 +77,25 @@ class Label:
         self.hints = hints
 
 
-class Op(tuple):  # type: ignore[type-arg]
-    """One entry, before encoding. A tuple, because a plan has hundreds and slots take three times as long to fill."""
+if TYPE_CHECKING:
+    _Argument = int | str | Data | Reg
+    # name, arguments, dst, fail, errnos, target, process, label
+    _Row = tuple[
+        str, tuple[_Argument, ...], Reg | None, int, tuple[int, ...], Mark | None, int, Label
+    ]
 
-    __slots__ = ()
-    name: str = property(itemgetter(0))  # type: ignore[assignment]  # of ops.py
-    call: str = property(itemgetter(1))  # type: ignore[assignment]  # the system call, "" for specials
-    args: "tuple[int | Data | Reg, ...]" = property(itemgetter(2))  # type: ignore[assignment]
-    dst: "Reg | None" = property(itemgetter(3))  # type: ignore[assignment]
-    fail: int = property(itemgetter(4))  # type: ignore[assignment]
-    errnos: "tuple[int, ...]" = property(itemgetter(5))  # type: ignore[assignment]
-    target: "Mark | None" = property(itemgetter(6))  # type: ignore[assignment]
-    process: int = property(itemgetter(7))  # type: ignore[assignment]
-    label: Label = property(itemgetter(8))  # type: ignore[assignment]
+
+class Op:
+    """One entry of the listing."""
+
+    __slots__ = ("name", "call", "args", "dst", "fail", "errnos", "target", "process", "label")
+
+    def __init__(self, plan: "Plan", row: "_Row") -> None:
+        name, args, self.dst, self.fail, self.errnos, self.target, self.process, self.label = row
+        special = name in ops.CODES
+        self.name = name if special else "SYSCALL"  # of ops.py
+        self.call = "" if special else name  # the system call, "" for specials
+        self.args = tuple([plan.text(arg) if isinstance(arg, str) else arg for arg in args])
 
 
 class Plan:
@@ -89,12 +105,13 @@ class Plan:
     `fds` says what each fd that the plan starts with is, for the listing.
     """
 
-    __slots__ = ("ops", "data", "relocations", "registers", "process", "processes", "fds", "conversation_fd",
-                 "machine", "_label", "_texts", "_free", "_marks")  # fmt: skip
+    __slots__ = ("rows", "code", "data", "relocations", "registers", "process", "processes", "fds",
+                 "conversation_fd", "machine", "_label", "_texts", "_free", "_jumps")  # fmt: skip
 
     def __init__(self, machine: str) -> None:
         self.machine = abi.MACHINES[machine]
-        self.ops: list[Op] = []
+        self.rows: list[_Row] = []
+        self.code = bytearray()
         self.data = bytearray()
         self.relocations: list[int] = []
         self.registers = 0
@@ -102,10 +119,10 @@ class Plan:
         self.processes: list[str] = []
         self.fds: dict[int, str] = {}
         self.conversation_fd = -1
-        self._label = Label("", "", {})
+        self._label = Label("", "", _NO_HINTS)
         self._texts: dict[bytes, Data] = {}
         self._free: list[Reg] = []
-        self._marks: list[Mark] = []
+        self._jumps: list[tuple[int, Mark]] = []
 
     # steps and processes
 
@@ -114,7 +131,7 @@ class Plan:
 
         Shape   `text` completes "cannot ...", e.g. `mount tmpfs on /dev`; `hints` maps an errno to what to do.
         """
-        self._label = Label(text, pointer, hints or {})
+        self._label = Label(text, pointer, hints or _NO_HINTS)
 
     def enter_process(self, name: str) -> None:
         """What follows runs in the process of this name (15 bytes: it is shown as `comm`)."""
@@ -170,7 +187,12 @@ class Plan:
 
         `ignore`: errnos to go on after; `jump`: errnos to go on at `to` after. An empty tuple is any errno.
         """
-        self._add(name, args, None, ignore, jump, to)
+        if ignore is not None:
+            self._add(name, args, None, ops.IGNORE, ignore, None)
+        elif jump is not None:
+            self._add(name, args, None, ops.JUMP, jump, to)
+        else:
+            self._add(name, args, None, ops.FATAL, (), None)
 
     def result(
         self,
@@ -186,70 +208,88 @@ class Plan:
             into = self._free.pop() if self._free else Reg(self.registers)
             if into.number == self.registers:
                 self.registers += 1
-        self._add(name, args, into, ignore, jump, to)
+        if ignore is not None:
+            self._add(name, args, into, ops.IGNORE, ignore, None)
+        elif jump is not None:
+            self._add(name, args, into, ops.JUMP, jump, to)
+        else:
+            self._add(name, args, into, ops.FATAL, (), None)
         return into
 
     def close(self, fd: Reg) -> None:
         """Close the fd and let its register be used again."""
-        self.call("close", fd)
+        self._add("close", (fd,), None, ops.FATAL, (), None)
         self._free.append(fd)
 
     def mark(self) -> Mark:
-        mark = Mark()
-        self._marks.append(mark)
-        return mark
+        return Mark()
 
     def place(self, mark: Mark) -> None:
-        mark.index = len(self.ops)
+        mark.index = len(self.rows)
 
     def goto(self, mark: Mark) -> None:
-        self._add("GOTO", (), None, None, None, mark)
+        self._add("GOTO", (), None, ops.FATAL, (), mark)
 
     def branch(self, value: Reg, comparison: int, number: int, to: Mark) -> None:
-        self._add("BRANCH", (value, comparison, number), None, None, None, to)
+        self._add("BRANCH", (value, comparison, number), None, ops.FATAL, (), to)
 
     def _add(
         self,
         name: str,
-        args: "tuple[int | str | Data | Reg, ...]",
+        args: "tuple[_Argument, ...]",
         dst: "Reg | None",
-        ignore: "tuple[int, ...] | None",
-        jump: "tuple[int, ...] | None",
-        to: "Mark | None",
+        fail: int,
+        errnos: "tuple[int, ...]",
+        target: "Mark | None",
     ) -> None:
+        kinds = []
+        values = []
         for value in args:
-            if type(value) is str:
-                text = self.text
-                args = tuple([text(a) if type(a) is str else a for a in args])
-                break
-        fail: int = ops.FATAL
-        errnos: tuple[int, ...] = ()
-        if ignore is not None:
-            fail, errnos = ops.IGNORE, ignore
-        elif jump is not None:
-            fail, errnos = ops.JUMP, jump
-        special = name in ops.CODES
-        self.ops.append(
-            Op(
-                (
-                    name if special else "SYSCALL",
-                    "" if special else name,
-                    args,
-                    dst,
-                    fail,
-                    errnos,
-                    to,
-                    self.process,
-                    self._label,
-                )
-            )
+            kind = type(value)
+            if kind is int:
+                kinds.append(ops.NUMBER)
+                values.append(value & _U64)  # type: ignore[operator]
+            elif kind is Reg:
+                kinds.append(ops.REGISTER)
+                values.append(value.number)  # type: ignore[union-attr]
+            else:
+                place = self.text(value) if kind is str else value  # type: ignore[arg-type]
+                kinds.append(ops.DATA)
+                values.append(place.offset)  # type: ignore[union-attr]
+        code = ops.CODES.get(name)
+        if target is not None:
+            self._jumps.append((len(self.code) + _TARGET_OFFSET, target))
+        self.code += _PACK[len(values)](
+            code or 0,
+            ops.NO_REGISTER if dst is None else dst.number,
+            abi.SYSCALLS[name][self.machine] if code is None else 0,
+            fail,
+            len(values),
+            pack(f"<{len(errnos)}H", *errnos) if errnos else b"",
+            0,
+            bytes(kinds),
+            self.process,
+            0,
+            *values,
         )
+        self.rows.append((name, args, dst, fail, errnos, target, self.process, self._label))
+
+    def operations(self) -> bytearray:
+        """All operations as skerry-init reads them."""
+        for place, mark in self._jumps:
+            self.code[place : place + 4] = mark.index.to_bytes(4, "little")
+        return self.code
 
     # reading back
 
+    @property
+    def ops(self) -> list[Op]:
+        """The listing."""
+        return [Op(self, row) for row in self.rows]
+
     def label(self, index: int) -> Label:
         """The step of the operation with this index."""
-        return self.ops[index].label
+        return self.rows[index][-1]
 
     def process_name(self, number: int) -> str:
         return self.processes[number] if number < len(self.processes) else str(number)

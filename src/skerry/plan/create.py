@@ -93,7 +93,8 @@ def _fill(
 
     Result  a private procfs, where one is needed.
     """
-    rootfs.place(p, r, tree)
+    empty = masks.make_empty(p, r)
+    rootfs.place(p, r, tree, empty)
     late = mounts.attach_all(p, r, mounts_, tree, paths.get("pid"))
     devices.make(p, r, nodes, tree)
     # Hooks before the pivot, when the file system is whole but the host's programs can still be run.
@@ -105,7 +106,7 @@ def _fill(
     if proc is not None:
         masks.set_sysctls(p, r, proc)
     masks.set_readonly_paths(p, r, tree, mounts_)
-    masks.mask_paths(p, r, tree, mounts_)
+    masks.mask_paths(p, r, tree, mounts_, empty)
     mounts.let_go(p, mounts_)
     mounts.finish_readonly(p, late)
     rootfs.pivot(p, r, tree)

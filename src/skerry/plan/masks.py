@@ -111,18 +111,35 @@ def set_readonly_paths(p: Plan, r: Request, root: Reg, mounts: "list[Mount]") ->
         p.place(absent)
 
 
-def mask_paths(p: Plan, r: Request, root: Reg, mounts: "list[Mount]") -> None:
-    """Cover files with /dev/null, directories with an empty read-only tmpfs.
+def make_empty(p: Plan, r: Request) -> "Reg | None":
+    """The empty read-only tmpfs that hides directories: one for all of them.
+
+    Before Linux 6.15 only a mount that is attached somewhere can be cloned, so rootfs.place() puts it below the root,
+    where the pivot leaves it behind with the rest of the host's mounts.
+    """
+    if not r.linux.get("maskedPaths"):
+        return None
+    p.step("make the empty directory that masks show", "/linux/maskedPaths")
+    context = p.result("fsopen", "tmpfs", abi.FSOPEN_CLOEXEC)
+    set_string(p, context, "nr_blocks", "1")
+    set_string(p, context, "nr_inodes", "1")
+    return create_mount(p, context, _TMPFS_ATTRS)
+
+
+def mask_paths(
+    p: Plan, r: Request, root: Reg, mounts: "list[Mount]", empty: "Reg | None"
+) -> None:
+    """Cover files with /dev/null, directories with what make_empty() made.
 
     The null device is the host's, checked; the container's own could be anything (CVE-2025-31133).
     """
-    paths = r.linux.get("maskedPaths") or ()
-    if not paths:
+    if empty is None:
         return
     p.step("open the null device", "/linux/maskedPaths")
     null = p.result("openat", abi.AT_FDCWD, "/dev/null", abi.O_PATH | abi.O_CLOEXEC, 0)
     p.call("CHECK", null, abi.S_IFCHR, _NULL_DEVICE, 0, 0)
-    for index, path in enumerate(paths):
+    flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_EMPTY_PATH
+    for index, path in enumerate(r.linux["maskedPaths"]):
         p.step(f"mask {path}", f"/linux/maskedPaths/{index}")
         absent, file, done = p.mark(), p.mark(), p.mark()
         found = p.result(
@@ -134,13 +151,9 @@ def mask_paths(p: Plan, r: Request, root: Reg, mounts: "list[Mount]") -> None:
             to=absent,
         )
         p.call("CHECK", found, abi.S_IFDIR, 0, 0, 0, jump=(ENOTSUP,), to=file)
-        context = p.result("fsopen", "tmpfs", abi.FSOPEN_CLOEXEC)
-        set_string(p, context, "nr_blocks", "1")
-        set_string(p, context, "nr_inodes", "1")
-        tree = create_mount(p, context, _TMPFS_ATTRS)
+        tree = p.result("open_tree", empty, "", flags)
         p.goto(done)
         p.place(file)
-        flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_EMPTY_PATH
         p.result("open_tree", null, "", flags, into=tree)
         p.place(done)
         attach(p, tree, found)
@@ -148,3 +161,4 @@ def mask_paths(p: Plan, r: Request, root: Reg, mounts: "list[Mount]") -> None:
         p.close(found)
         p.place(absent)
     p.close(null)
+    p.close(empty)

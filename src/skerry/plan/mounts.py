@@ -202,12 +202,16 @@ def _check_proc(mount: Mount) -> None:
     )
 
 
-def _clone(p: Plan, r: Request, path: str, *, recursive: bool) -> Reg:
+def _clone(
+    p: Plan, r: Request, path: str, *, recursive: bool, set: int = 0, clear: int = 0
+) -> Reg:
+    """A copy of what is mounted at a path of the host; `set` and `clear` are attributes for all of it."""
     flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC
     flags |= abi.AT_RECURSIVE if recursive else 0
     tree = p.result("open_tree", abi.AT_FDCWD, path, flags)
-    if not is_shared(r):
-        set_mount(p, tree, abi.AT_RECURSIVE, propagation=abi.MS_SLAVE)
+    propagation = 0 if is_shared(r) else abi.MS_SLAVE
+    if set or clear or propagation:
+        set_mount(p, tree, abi.AT_RECURSIVE, set=set, clear=clear, propagation=propagation)
     return tree
 
 
@@ -328,8 +332,7 @@ def _cgroup_v1(p: Plan, r: Request, mount: Mount, root: Reg) -> None:
                     p.call("fsconfig", context, abi.FSCONFIG_SET_FLAG, key, 0, 0)
             tree = create_mount(p, context, attributes)
         else:
-            tree = _clone(p, r, path, recursive=False)
-            set_mount(p, tree, 0, set=attributes, clear=clear)
+            tree = _clone(p, r, path, recursive=False, set=attributes, clear=clear)
         place = p.result("WALK", base, name, ops.WALK_DIRECTORY, _DIRECTORY_MODE)
         attach(p, tree, place)
         p.close(place)

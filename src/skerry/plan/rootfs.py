@@ -82,8 +82,10 @@ def take(p: Plan, r: Request) -> Reg:
     return tree
 
 
-def place(p: Plan, r: Request, tree: Reg) -> None:
+def place(p: Plan, r: Request, tree: Reg, below: "Reg | None") -> None:
     """Inside: cut the propagation to the host, then attach the tree to its own directory.
+
+    `below` is a mount that shall be attached, out of sight: the tree goes on top of it.
 
     All of it is cut, whatever the spec says of the container's root: what the spec wants shared is shared by the trees,
     which were taken before. An unmount that travelled would be of the host's own /proc and /sys.
@@ -95,6 +97,8 @@ def place(p: Plan, r: Request, tree: Reg) -> None:
     p.step(f"mount the rootfs on {r.rootfs_path}", "/root/path")
     if r.namespace("mount"):
         p.call("chdir", r.rootfs_path)  # a joined mount namespace moved us to its root
+    if below is not None:
+        p.call("move_mount", below, "", abi.AT_FDCWD, ".", abi.MOVE_MOUNT_F_EMPTY_PATH)
     p.call("move_mount", tree, "", abi.AT_FDCWD, ".", abi.MOVE_MOUNT_F_EMPTY_PATH)
     p.call("fchdir", tree)
 

@@ -156,6 +156,15 @@ def test_flags_that_cannot_be(box: VmBox) -> None:
     assert box.leftovers() == []
 
 
+def test_notify_socket_is_ignored(box: VmBox) -> None:
+    """lifecycle 131, 137: told once, and nothing waits for what cannot be said."""
+    env = {"NOTIFY_SOCKET": f"@{box.token}"}
+    result = box.run(shell("echo ${NOTIFY_SOCKET-none}; ls -d /run/notify || echo none"), env=env).ok()
+    assert result.lines == ["none", "none"]
+    warnings = [line for line in result.err.splitlines() if "NOTIFY_SOCKET" in line]
+    assert len(warnings) == 1, result
+
+
 def test_leftovers_of_init_are_asked_to_end(box: VmBox) -> None:
     """lifecycle 74: what shares the VM's pid namespace gets TERM, and init's shim waits for it."""
     spec = shell("(trap 'echo child ends; exit' TERM; echo up; while :; do sleep 0.1; done) & sleep 0.5; exit 3")

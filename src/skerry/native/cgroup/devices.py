@@ -137,8 +137,14 @@ def v1_lines(rules: "Sequence[Rule]", current: str, /) -> list[tuple[str, str, s
     Errors  SpecError where v1 cannot say it: part of an earlier, wider rule is taken back.
     """
     default, exceptions = _reduce(rules)
+    wide = [
+        (key, access & (bpf.ACCESS_READ | bpf.ACCESS_WRITE))
+        for key, (access, _) in exceptions.items()
+        if ANY in key
+    ]
     wanted = {
-        _name(key): (_widen(key, exceptions), rule.pointer) for key, (_, rule) in exceptions.items()
+        _name(key): (_widen(key, access, wide), rule.pointer)
+        for key, (access, rule) in exceptions.items()
     }
     held: dict[str, int] = {}
     # an allow-all group shows only this line, never its exceptions
@@ -202,8 +208,8 @@ def _take_back(
 
 
 def _covers(wide: tuple[int, int, int], narrow: tuple[int, int, int], /) -> bool:
-    return wide[0] == narrow[0] and all(
-        w in (ANY, n) for w, n in zip(wide[1:], narrow[1:], strict=True)
+    return (
+        wide[0] == narrow[0] and wide[1] in (ANY, narrow[1]) and wide[2] in (ANY, narrow[2])
     )
 
 
@@ -214,16 +220,15 @@ def _overlap(one: tuple[int, int, int], two: tuple[int, int, int], /) -> bool:
 
 
 def _widen(
-    key: tuple[int, int, int], exceptions: dict[tuple[int, int, int], tuple[int, Rule]], /
+    key: tuple[int, int, int], access: int, wide: "list[tuple[tuple[int, int, int], int]]", /
 ) -> int:
     """Add what wider exceptions say: the kernel wants one line that holds a whole request.
 
     Only reading and writing are ever requested together, by open(O_RDWR).
     """
-    access = exceptions[key][0]
-    for other, (bits, _) in exceptions.items():
+    for other, bits in wide:
         if _covers(other, key):
-            access |= bits & (bpf.ACCESS_READ | bpf.ACCESS_WRITE)
+            access |= bits
     return access
 
 

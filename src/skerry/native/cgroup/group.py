@@ -270,12 +270,21 @@ class Cgroup:
         limits.perform(self, writes)
 
     def _apply_devices(self, lines: "list[tuple[str, str, str]]", pointer: str, /) -> None:
-        for file, line, where in lines:
-            try:
-                cgroupfs.write(f"{self.paths['devices']}/{file}", line)
-            except KernelError as error:
-                what = f"'{line}' to {file} for {where or pointer}"
-                raise KernelError("write", what, error.errno or 0) from None
+        """Write line by line, as the kernel takes them, to files that are opened once."""
+        opened: dict[str, int] = {}
+        try:
+            for file, line, where in lines:
+                try:
+                    if file not in opened:
+                        path = f"{self.paths['devices']}/{file}"
+                        opened[file] = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+                    posix.write(opened[file], line.encode())
+                except OSError as error:
+                    what = f"'{line}' to {file} for {where or pointer}"
+                    raise KernelError("write", what, error.errno or 0) from None
+        finally:
+            for fd in opened.values():
+                posix.close(fd)
 
     def device_program(
         self, resources: "dict[str, Any]", pointer: str = RESOURCES, /

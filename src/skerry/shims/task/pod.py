@@ -191,6 +191,7 @@ class Pod:
 
         def on_time() -> None:
             self.loop.unwatch(fd)
+            stdio.kill_logger()
             failed(Failure(UNKNOWN, f"the logger was not ready within {LOGGER_S:g} s"))
 
         timer = self.loop.call_later(LOGGER_S, on_time)

@@ -30,6 +30,7 @@ _S_IFMT, _S_IFIFO = 0o170000, 0o10000
 _APPEND = posix.O_WRONLY | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY
 _READ_NOW = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOCTTY
 _WRITE = posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOCTTY
+_SIGKILL = 9
 
 
 class Stdio:
@@ -68,6 +69,11 @@ class Stdio:
         if self.ready_fd >= 0:
             posix.close(self.ready_fd)
             self.ready_fd = -1
+
+    def kill_logger(self) -> None:
+        """One that did not become ready: it would not look at the end of its pipes either."""
+        if self.logger_pidfd >= 0:
+            process.send_signal(self.logger_pidfd, _SIGKILL)
 
     def close(self) -> None:
         self.close_stdin()
