@@ -17,8 +17,8 @@ SOURCES := $(shell find src -name '*.py')
 PYTEST_RUN = PYTHONPATH=$(CURDIR)/src PYTHONDONTWRITEBYTECODE=1 RUNTIME=$(abspath $(RUNTIME)) $(VENV) -B -m pytest \
 	$(if $(SKERRY_ROUNDS),-o faulthandler_timeout=7200) $(PYTEST)
 
-# The launcher's second name: containerd finds the shim of io.containerd.skerry.v2 by it.
-SHIM = containerd-shim-skerry-v2
+# The launcher's other names: containerd finds the shims of io.containerd.skerry.v2 and io.containerd.skerry-vm.v2 by them.
+SHIMS = containerd-shim-skerry-v2 containerd-shim-skerry-vm-v2
 # Where a wheel puts the package, relative to the directory above bin/, whatever the interpreter's version is.
 VERSIONS = 11 12 13 14 15 16 17 18 19
 WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$v/dist-packages)
@@ -42,7 +42,7 @@ init: setup ## skerry-init for every architecture there is a compiler for
 
 launcher: setup
 	@$(MAKE) -C launcher OUT=$(CURDIR)/bin/skerry ROOTS=src PYTHONS=$(PYTHON)
-	@ln -f bin/skerry bin/$(SHIM)
+	@for name in $(SHIMS); do ln -f bin/skerry bin/$$name; done
 
 # The installed interpreter never writes bytecode (-B), so without this a checkout would compile itself at every start.
 build/compiled: $(SOURCES) | setup
@@ -131,13 +131,14 @@ install: build ## PREFIX (/usr/local), DESTDIR
 	$(PYTHON) -X no_debug_ranges $(CURDIR)/tools/make_archive "$(LIB)" "$(PREFIX)/lib/skerry" && \
 	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash $(if $(DESTDIR),-s "$(DESTDIR)") "$(LIB)" && \
 	$(PYTHON) $(CURDIR)/tools/make_snapshot "$(LIB)" "$(PREFIX)/lib/skerry" && \
-	for name in skerry $(SHIM); do \
+	for name in skerry $(SHIMS); do \
 		install -m 0755 $(CURDIR)/build/install/skerry "$(DESTDIR)$(PREFIX)/bin/$$name" || exit 1; \
 	done
-	@echo "installed $(DESTDIR)$(PREFIX)/bin/skerry and $(SHIM)"
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/skerry and $(SHIMS)"
 
 uninstall: ## removes what install made
-	rm -rf "$(DESTDIR)$(PREFIX)/lib/skerry" "$(DESTDIR)$(PREFIX)/bin/skerry" "$(DESTDIR)$(PREFIX)/bin/$(SHIM)"
+	rm -rf "$(DESTDIR)$(PREFIX)/lib/skerry" "$(DESTDIR)$(PREFIX)/bin/skerry" \
+		$(SHIMS:%="$(DESTDIR)$(PREFIX)/bin/%")
 
 wheel: build ## dist/*.whl with the two static programs
 	@mkdir -p dist && $(PYTHON) -B tools/build_backend.py wheel

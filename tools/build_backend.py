@@ -49,8 +49,8 @@ def build_wheel(
 ) -> str:
     compile_programs()
     files = {f"skerry/{name}": entry for name, entry in package().items()}
-    # One program under two names; it chooses by its own what to be.
-    for name in ("skerry", "containerd-shim-skerry-v2"):
+    # One program under three names; it chooses by its own what to be.
+    for name in ("skerry", "containerd-shim-skerry-v2", "containerd-shim-skerry-vm-v2"):
         files[f"{release()}.data/scripts/{name}"] = (read("build/wheel/skerry"), PROGRAM)
     return write_wheel(Path(wheel_directory), files)
 

@@ -11,7 +11,7 @@ An engine is made for one id and holds nothing open between calls; what must be 
     start(spec_of)                              created only
     status() -> word                            derived from facts, never stored
     init() -> (pid, pidfd)  pid()  hook_pid()   of the host: of init, or of what stands for it; for hooks
-    signal(number)                              init; created, running, paused
+    signal(number, exec_pid)                    init; created, running, paused. In a VM also an exec, by its host pid
     kill_all(number)                            every process
     exec(spec, process, options, ...) -> Built  running; created
     pause() resume() thaw_below()               running; paused; what a container has frozen itself

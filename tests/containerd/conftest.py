@@ -18,9 +18,13 @@ from document import handlers
 from leftovers import Leftovers
 from support import host
 
-SHIM = TOP / "bin/containerd-shim-skerry-v2"
+SHIMS = {
+    "skerry": TOP / "bin/containerd-shim-skerry-v2",
+    "skerry-vm": TOP / "bin/containerd-shim-skerry-vm-v2",
+}
 HANDLERS = list(filter(None, os.environ.get("HANDLERS", "").split(",")))
 PROGRAMS = ("containerd", "ctr", "runc", "unshare", "nsenter", "iptables", "/usr/lib/cni/bridge")
+VM_PROGRAMS = ("qemu-system-x86_64", "mkfs.erofs")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -89,5 +93,8 @@ def ctr(containerd: Containerd, leftovers: Leftovers, handler: str) -> Iterator[
 def shim_exists(request: pytest.FixtureRequest) -> None:
     """Skip what asks for a shim that is not there; `make` builds ours."""
     wanted = getattr(request.node, "callspec", None) and request.node.callspec.params.get("handler")
-    if wanted == "skerry" and not os.access(SHIM, os.X_OK):
-        pytest.skip(f"{SHIM} is not built")
+    if wanted in SHIMS and not os.access(SHIMS[wanted], os.X_OK):
+        pytest.skip(f"{SHIMS[wanted]} is not built")
+    for program in VM_PROGRAMS if wanted == "skerry-vm" else ():
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")

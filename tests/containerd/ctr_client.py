@@ -13,6 +13,7 @@ RUNTIMES = {
     "crun": ("io.containerd.runc.v2", "--runc-binary", "/usr/bin/crun"),
     "skerry-binary": ("io.containerd.runc.v2", "--runc-binary", str(TOP / "bin/skerry")),
     "skerry": ("io.containerd.skerry.v2",),
+    "skerry-vm": ("io.containerd.skerry-vm.v2",),
 }
 MESSAGES = classes(TASKS)
 

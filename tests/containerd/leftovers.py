@@ -15,7 +15,7 @@ DIRECTORIES = (
     "/run/containerd/runc/*/[!@]*",
     "/run/containerd/skerry/*/[!@]*",
     "/run/containerd/*/*/@tmp/*",
-    "/run/skerry/*",
+    "/run/skerry/[!@]*",
     "{top}/state/io.containerd.runtime.v2.task/*/*",
     "{top}/state/io.containerd.grpc.v1.cri/*/*",
     "{top}/root/io.containerd.runtime.v2.task/*/*",
@@ -44,10 +44,11 @@ class Leftovers:
         self.mounts = {row["point"] for row in host.mountinfo(daemon.nursery.pid)}
 
     def find(self) -> list[str]:
+        spared = {pid for root in self.daemon.see("/run/containerd/skerry").glob("*") for pid in leaks.keepers(root)}
         found = [
             f"process {pid} {leaks.name_of(pid)}"
             for pid in host.descendants(self.daemon.nursery.pid)
-            if pid != self.daemon.pid and not leaks.is_dead(pid) and not is_zygote(pid)
+            if pid not in (self.daemon.pid, *spared) and not leaks.is_dead(pid) and not is_zygote(pid)
         ]
         found += [f"cgroup {path}" for path in cgroups_below(self.daemon.token)]
         found += [

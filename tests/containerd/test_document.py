@@ -36,8 +36,8 @@ def run(containerd, words: list[str]) -> str:
 
 
 def test_shim_is_found_by_its_name(containerd, handler):
-    (version,) = commands("Install")
-    assert run(containerd, version).startswith("containerd-shim-skerry-v2:\n")
+    for words in commands("Install"):
+        assert run(containerd, words).startswith(f"{words[0]}:\n")
 
 
 def test_the_pod_runs_on_the_shim_of_the_page(containerd, cri, handler):
@@ -62,7 +62,7 @@ def test_handler_of_the_class(handler):
     (text,) = blocks("yaml", "RuntimeClass")
     names = re.findall(r"^handler: (\S+)$", text, re.MULTILINE)
     runtimes = tomllib.loads(blocks("toml", "version 2")[0])["plugins"]["io.containerd.grpc.v1.cri"]
-    assert names == list(runtimes["containerd"]["runtimes"]) == ["skerry"]
+    assert names == list(runtimes["containerd"]["runtimes"]) == ["skerry", "skerry-vm"]
     json.loads(blocks("json", "Docker")[0])
 
 
@@ -105,7 +105,7 @@ def test_systemds_form_of_a_cgroup_is_refused(cri, handler):
 
 
 def test_handler_without_its_program(containerd, cri, handler):
-    """What the page says of an installation without the VM engine; ctr resolves types the same way."""
+    """containerd says which program it looks for; ctr resolves types the same way."""
     words = ("run", "--rm", "--runtime", "io.containerd.skerry-absent.v2", IMAGE, "absent", "true")
     error = containerd.ctr(*words, code=1).stderr
     assert "containerd-shim-skerry-absent-v2" in error and "not installed" in error

@@ -188,18 +188,19 @@ def test_nothing_planted_runs(name, probe, tmp_path):
     )
 
 
-SHIM = "containerd-shim-skerry-v2"
+SHIMS = ("containerd-shim-skerry-v2", "containerd-shim-skerry-vm-v2")
 
 
+@pytest.mark.parametrize("shim", SHIMS)
 @pytest.mark.parametrize("name", WAYS)
-def test_the_shim_is_the_same_program_by_another_name(name, installed, tmp_path):
+def test_the_shim_is_the_same_program_by_another_name(name, shim, installed, tmp_path):
     """The launcher chooses by the name it was called by; the directory it is called in, a bundle, counts for nothing."""
     way = installed[name]
     marker = tmp_path / "marker"
     plant(tmp_path / "bundle", marker)
-    link = tmp_path / SHIM
+    link = tmp_path / shim
     link.symlink_to(way.launcher)
-    for program in (way.launcher.parent / SHIM, link):
+    for program in (way.launcher.parent / shim, link):
         for words in (["-v"], ["-info"], ["-namespace", "x", "-id", "start", "-v", "start"]):
             done = subprocess.run(
                 [program, *words], cwd=tmp_path / "bundle", stdin=subprocess.DEVNULL, capture_output=True, timeout=60
@@ -207,7 +208,7 @@ def test_the_shim_is_the_same_program_by_another_name(name, installed, tmp_path)
             assert done.returncode == 0 and not done.stderr, done.stderr
             assert b"skerry" in done.stdout
     done = subprocess.run([link, "start"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-    assert done.returncode == 1 and done.stderr.startswith(SHIM.encode() + b": cannot run")
+    assert done.returncode == 1 and done.stderr.startswith(shim.encode() + b": cannot run")
     assert not marker.exists()
 
 
@@ -284,7 +285,8 @@ def test_installed_files_are_open_to_read_and_closed_to_write(tmp_path):
         os.umask(old)
     top = tmp_path / "prefix"
     modes = {p: stat.S_IMODE(p.stat().st_mode) for p in top.rglob("*")}
-    programs = {made.launcher, made.launcher.parent / SHIM, made.package / "skerry-init", made.package / "skerry.snapshot"}
+    programs = {made.launcher, made.package / "skerry-init", made.package / "skerry.snapshot"}
+    programs |= {made.launcher.parent / shim for shim in SHIMS}
     wrong = {
         str(p): oct(m)
         for p, m in modes.items()

@@ -109,7 +109,8 @@ class Box:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if self.containerd.grpc.encode() in words and not self._is_zygote(int(entry.name)):
+            ours = {self.containerd.grpc.encode(), f"{STORE}/{self.token}".encode()}  # the latter: helpers of VMs
+            if ours & set(words) and not self._is_zygote(int(entry.name)):
                 found.append(int(entry.name))
         return found
 
@@ -162,6 +163,8 @@ class Box:
         for mount in set(host.cgroup_mounts().values()):
             if (mount / self.token).is_dir():
                 _gone(mount / self.token)
+        for pid in leaks.keepers(STORE / self.token):  # of the VMs' template
+            os.kill(pid, signal.SIGKILL)
         leaks.unmount_below(str(self.top))
         shutil.rmtree(STORE / self.token, ignore_errors=True)
 

@@ -103,7 +103,17 @@ class Storages:
 
     def _share(self, storage: "dict[str, Any]") -> None:
         flags = _MS_RDONLY if storage.get("read_only") else 0
-        self._mount_at(storage["at"], str(storage["tag"]), "virtiofs", flags)
+        nap = select.poll()
+        deadline = time.monotonic() + _DISK_WAIT_S
+        while True:
+            try:
+                self._mount_at(storage["at"], str(storage["tag"]), "virtiofs", flags)
+                return
+            except KernelError as error:
+                # A tag that it does not know yet: it comes a moment after the host has attached it.
+                if error.errno != errno.EINVAL or time.monotonic() > deadline:
+                    raise
+            nap.poll(_NAP_MS)
 
     def _overlay(self, storage: "dict[str, Any]") -> None:
         """Layers by names relative to the directory: absolute ones would soon fill the page that mount(2) takes."""

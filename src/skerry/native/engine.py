@@ -212,8 +212,8 @@ class NativeEngine:
 
     # acting
 
-    def signal(self, number: int) -> None:
-        """Signal init; a frozen one takes it when it is thawed."""
+    def signal(self, number: int, _exec_pid: int = 0) -> None:
+        """Signal init; a frozen one takes it when it is thawed. An exec of the host's has a pidfd for that."""
         _, pidfd = self.init()
         try:
             if not process.send_signal(pidfd, number):

@@ -11,6 +11,7 @@ from skerry import paths, timeouts
 from skerry.engine import Options
 from skerry.errors import Error, NoSuchKey, SpecError
 from skerry.hooks import run_host_hooks
+from skerry.linux import process
 from skerry.rpc.handoff import launch
 from skerry.rpc.requests import Peer
 from skerry.state.journal import Journal
@@ -81,11 +82,31 @@ def _check_network(store: "Store", spec: "dict[str, Any]", record: "dict[str, An
             theirs = store.get(host, "netns")
         except NoSuchKey:
             theirs = ""
-        if type(theirs) is not str or not _is_same(path, theirs):
+        if type(theirs) is str and _is_same(path, theirs):
+            continue
+        if not _is_named_by_shim(store, host, path):
             raise SpecError(
                 f"/linux/namespaces/{number}/path",
                 f"container {record['ID']} cannot have the network {path}: it runs in the VM of container {host}",
             )
+
+
+def _is_named_by_shim(store: "Store", host: str, path: str) -> bool:
+    """Whether it is the VM's to an engine, which names namespaces by the pid that it has of a container, its shim's."""
+    for id in (host, *store.ids()):
+        record, shim = _object(store, id, "state"), _object(store, id, "shim")
+        if record.get("HostID") == host and path == f"/proc/{shim.get('pid')}/ns/net":
+            return process.is_alive(shim["pid"], shim.get("start") or 0)
+    return False
+
+
+def _object(store: "Store", id: str, key: str) -> "dict[str, Any]":
+    """Empty for a container that is just made or taken away."""
+    try:
+        found = store.get(id, key)
+    except Error:
+        return {}
+    return found if type(found) is dict else {}
 
 
 def _is_same(path: str, other: str) -> bool:

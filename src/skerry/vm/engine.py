@@ -183,8 +183,12 @@ class VmEngine:
 
     # acting
 
-    def signal(self, number: int) -> None:
-        self._ask("signal", {"process": "init", "signal": number, "all": False})
+    def signal(self, number: int, exec_pid: int = 0) -> None:
+        """Signal init, or the exec with this host pid.
+
+        Errors  NoSuchKey for an exec that is not there.
+        """
+        self._ask("signal", {"process": self._name_of(exec_pid), "signal": number, "all": False})
 
     def kill_all(self, number: int) -> None:
         self._ask("signal", {"process": "init", "signal": number, "all": True})
@@ -212,14 +216,7 @@ class VmEngine:
 
     def resize(self, width: int, height: int, pid: "int | None") -> None:
         """Errors  NoSuchKey for an exec that is not there."""
-        name: object = "init"
-        if pid is not None and pid != self.pid():
-            key = f"exec-{pid}"
-            value = self._store.get(self._id, key)
-            if type(value) is not dict or not process.is_alive(pid, value.get("start") or 0):
-                raise NoSuchKey(self._id, key)
-            name = value.get("pid")
-        self._ask("resize", {"process": name, "width": width, "height": height})
+        self._ask("resize", {"process": self._name_of(pid or 0), "width": width, "height": height})
 
     def has_init(self, timeout_s: float) -> bool:
         found = self._shim()
@@ -285,6 +282,16 @@ class VmEngine:
             process.has_ended(pidfd, _END_S)
             process.wait_exit(pidfd, 0)
             posix.close(pidfd)
+
+    def _name_of(self, pid: int) -> object:
+        """How the vmshim calls the process that this one of the host stands for; 0 is init."""
+        if not pid or pid == self.pid():
+            return "init"
+        key = f"exec-{pid}"
+        value = self._store.get(self._id, key)
+        if type(value) is not dict or not process.is_alive(pid, value.get("start") or 0):
+            raise NoSuchKey(self._id, key)
+        return value.get("pid")
 
     def _facts(self) -> "dict[str, Any]":
         if self._record is None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from skerry.rpc.loop import Steps
     from skerry.vm.machine import Machine
+    from skerry.vm.share import Share
     from skerry.vm.uvm import Uvm
 
 _ENTROPY_BYTES = 64
@@ -42,7 +43,7 @@ PROTOCOL = 1
 class Host:
     """The host's half of one VM."""
 
-    __slots__ = ("_cgroup", "_interfaces", "_network_is_late", "_tags", "_uvm", "machine")
+    __slots__ = ("_cgroup", "_interfaces", "_network_is_late", "_tags", "_uvm", "machine", "shares")
 
     def __init__(self, uvm: "Uvm") -> None:
         self._uvm = uvm
@@ -51,6 +52,7 @@ class Host:
         self._interfaces: list[dict[str, Any]] = []
         self._network_is_late = False
         self._tags = 0
+        self.shares: dict[object, Share] = {}  # by what is shared (storage.py)
 
     # the VM
 

@@ -41,9 +41,9 @@ _END_S = 5
 
 
 class Share:
-    """One that a guest may mount, by its tag."""
+    """One that a guest may mount, by its tag; `users` is the account of who attaches it for containers."""
 
-    __slots__ = ("_id", "_loop", "_machine", "_said", "ended", "pid", "pidfd", "tag")
+    __slots__ = ("_id", "_loop", "_machine", "_said", "ended", "pid", "pidfd", "tag", "users")
 
     def __init__(self, loop: Loop, machine: "Machine", tag: str) -> None:
         """Tag: at most 35 bytes, and of this machine alone."""
@@ -51,6 +51,7 @@ class Share:
         self._id = ""
         self._said: Console | None = None
         self.pid = self.pidfd = -1
+        self.users = 0
         self.ended = Future()
 
     def start(

@@ -62,12 +62,19 @@ class Place:
             raise failed
 
     def _end_share(self, share: Share, *, detach: bool) -> "Steps":
+        """With the last container that mounts it."""
+        share.users -= 1
+        if share.users:
+            return
+        shares = self.uvm.host.shares
+        for key in [key for key, found in shares.items() if found is share]:
+            del shares[key]
         try:
             if detach:
                 yield from share.stop()
         finally:
             share.close()
-            journal = self.member.journal
+            journal = self.uvm.journal
             journal.items[:] = [item for item in journal.items if item.get("pid") != share.pid]
             journal.save()
 
@@ -120,9 +127,19 @@ class Place:
         return {"kind": "file", "mode": wanted["mode"], "content": encoded, "at": wanted["at"]}
 
     def _share(self, wanted: "Wanted") -> "Steps":
+        """One for all containers that mount the same: a machine has few slots, and the guest's mounts of a tag are one
+        file system, so that memory mapped from its files is shared as well."""
         yield from ()
-        tag = self.uvm.host.next_tag()
-        share = Share(self.uvm.loop, self.machine, tag)
+        shares, key = self.uvm.host.shares, _identity(wanted)
+        share = shares.get(key)
+        if share is None or share.ended.done:
+            share = shares[key] = self._serve(wanted)
+        share.users += 1
+        self.member.storages.append(("share", share))
+        return {"kind": "share", "tag": share.tag, "read_only": wanted["read_only"], "at": wanted["at"]}
+
+    def _serve(self, wanted: "Wanted") -> Share:
+        share = Share(self.uvm.loop, self.machine, self.uvm.host.next_tag())
         share.start(
             wanted["source"],
             read_only=wanted["read_only"],
@@ -131,11 +148,21 @@ class Place:
             cgroup=self.cgroup,
             on_process=self._record_process,
         )
-        self.member.storages.append(("share", share))
-        return {"kind": "share", "tag": tag, "read_only": wanted["read_only"], "at": wanted["at"]}
+        return share
 
     def _record_process(self, pid: int, start: int) -> None:
-        self.member.journal.add({"kind": "virtiofsd", "pid": pid, "start": start})
+        """With the VM: whoever had it first may go before the others."""
+        self.uvm.journal.add({"kind": "virtiofsd", "pid": pid, "start": start})
+
+
+def _identity(wanted: "Wanted") -> "tuple[object, ...]":
+    """What is shared: under the same path there may be something else by now."""
+    path = wanted["source"]
+    try:
+        found = posix.stat(path)
+    except OSError as error:
+        raise KernelError("share", path, error.errno or 0) from error
+    return path, found.st_dev, found.st_ino, wanted["type"], wanted["read_only"]
 
 
 def _mode(path: str) -> int:

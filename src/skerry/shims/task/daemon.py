@@ -194,5 +194,13 @@ def load_everything() -> None:
     import skerry.native.seccomp_cache  # noqa: F401
 
 
+def load_for_vms() -> None:
+    """What every job of a VM's container would load in its child, again and again."""
+    import skerry.vm.create
+    import skerry.vm.engine
+    import skerry.vm.release
+    import skerry.vm.shim  # noqa: F401
+
+
 def _wake(number: int, frame: object) -> None:
     """The interpreter writes the number into the pipe; all the rest is the loop's."""

@@ -14,10 +14,10 @@ from skerry.spec.features import features
 FEATURES = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
 
 
-def info(stdin: bytes) -> bytes:
+def info(isolation: str, stdin: bytes) -> bytes:
     """Shape   `stdin` is an Any with options, or empty; they are given back."""
     message = {
-        "name": options.RUNTIME,
+        "name": options.RUNTIMES[isolation],
         "version": {"version": paths.version()},
         "features": {"type_url": FEATURES, "value": dumps(features())},
     }

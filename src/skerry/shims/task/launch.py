@@ -71,7 +71,7 @@ def main(program: str, argv: "list[str]", errand_fd: int = -1) -> int:
     if flags["info"]:
         from skerry.shims.task.info import info
 
-        write(info(read_stdin()))
+        write(info(isolation, read_stdin()))
         return 0
     if action == "zygote":
         from skerry.shims.task import zygote
@@ -264,8 +264,10 @@ def _stay(
         import gc
 
         from skerry.shims.task import zygote
-        from skerry.shims.task.daemon import Daemon, load_everything
+        from skerry.shims.task.daemon import Daemon, load_everything, load_for_vms
 
+        if place.isolation == options.VM:
+            load_for_vms()
         if errand_fd < 0:
             load_everything()
             # What is there now stays: no collection needs to look at it.

@@ -44,7 +44,9 @@ def create(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
         raise Failure(UNIMPLEMENTED, "cannot restore a checkpoint: skerry makes none")
     chosen = options.read(request["options"], pod.isolation)
     spec, _ = load_bundle(request["bundle"])
-    task = Task(request, chosen, patience.may_wait(spec, request["rootfs"]))
+    in_vm = chosen.isolation == options.VM
+    waits = "a virtual machine" if in_vm else patience.may_wait(spec, request["rootfs"])
+    task = Task(request, chosen, waits)
     store = pod.store(chosen)
     if chosen.root != options.DEFAULT_ROOT:
         _write_options(task)
@@ -267,15 +269,27 @@ def kill(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
     if process.pidfd < 0:
         raise Failure(PRECONDITION, "the process has not been started")
     container = task.container
+    in_guest = task.side is not None and task.side.apart
     everything = request["all"] or (signal == _SIGKILL and not task.private_pids)
-    if everything and not process.exec_id and container is not None:
 
-        def done(result: "Any", error: "BaseException | None") -> None:
-            if error is not None:
-                pod.refuse(call, error)
-            else:
-                call.reply(m.EMPTY, {})
+    def done(result: "Any", error: "BaseException | None") -> None:
+        if error is None and not result[0].get("delivered", True):
+            # The guest does not answer: what stands for the process goes, and the rest is the delete's.
+            process.signal(signal)
+        if error is not None and in_guest and process.status == STOPPED:
+            # It has ended, and its VM may have been taken away, before the guest answered.
+            error = None if signal == _SIGKILL else Failure(NOT_FOUND, "process already finished")
+        if error is not None:
+            pod.refuse(call, error)
+        else:
+            call.reply(m.EMPTY, {})
 
+    everything = everything and not process.exec_id
+    if in_guest and container is not None:
+        exec_pid = process.pid if process.exec_id else 0
+        pod.beside(lambda: work.signal_guest(container, signal, exec_pid, all=everything), done)
+        return None
+    if everything and container is not None:
         pod.beside(lambda: work.kill_all(container, signal), done)
         return None
     if not process.signal(signal):

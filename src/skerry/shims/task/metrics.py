@@ -86,16 +86,20 @@ V2_TABLE = (
 )
 
 
-def read(group: "Cgroup") -> "tuple[str, Any, dict[str, Any]]":
-    """(type url, table, message).
+# kind -> type url, and its table
+TABLES = {"v1": (V1, V1_TABLE), "v2": (V2, V2_TABLE)}
+
+
+def read(group: "Cgroup") -> "tuple[str, dict[str, Any]]":
+    """(kind, message).
 
     Errors  Failure NotFound where the cgroup is gone.
     """
     if not any(cgroupfs.is_directory(path) for path in group.leaves):
         raise Failure(NOT_FOUND, f"cgroup {group.leaves[0] if group.leaves else ''} is gone")
     if group.kind == "v2":
-        return V2, V2_TABLE, v2(group.paths[""])
-    return V1, V1_TABLE, v1(group)
+        return "v2", v2(group.paths[""])
+    return "v1", v1(group)
 
 
 def v1(group: "Cgroup") -> "dict[str, Any]":

@@ -15,9 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+VM = "vm"
 # program -> isolation of the containers it makes
-ISOLATIONS = {"containerd-shim-skerry-v2": "process"}
-RUNTIME = "io.containerd.skerry.v2"
+ISOLATIONS = {"containerd-shim-skerry-v2": "process", "containerd-shim-skerry-vm-v2": VM}
+# isolation -> runtime type, from which containerd derives the program's name
+RUNTIMES = {"process": "io.containerd.skerry.v2", VM: "io.containerd.skerry-vm.v2"}
 
 DEFAULT_ROOT = "/run/containerd/skerry"
 FILE = (

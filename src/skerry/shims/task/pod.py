@@ -18,8 +18,9 @@ from skerry.shims.task import codes, messages, work
 from skerry.shims.task import loop as loops
 from skerry.shims.task.events import Publisher
 from skerry.shims.task.jobs import Jobs
-from skerry.shims.task.options import Options
+from skerry.shims.task.options import VM, Options
 from skerry.shims.task.record import CREATED, RUNNING, STOPPED, Process, Task, reap
+from skerry.shims.task.side import GuestSide, HostSide
 from skerry.shims.task.stdio import Stdio
 from skerry.shims.task.ttrpc import INTERNAL, NOT_FOUND, UNKNOWN, Call, Failure
 
@@ -36,6 +37,8 @@ DRAIN_S = 10.0  # how long a delete waits for the output of a terminal
 LOGGER_S = 10.0
 _HELD_BACK_S = 0.1
 _REASON_S = 0.5
+# How often, and how many times, an exec in a guest is looked for that must have ended with init
+_GUEST_LOOK_S, _GUEST_LOOKS = 0.05, 40
 
 
 class Pod:
@@ -198,11 +201,15 @@ class Pod:
 
     def made(self, task: Task, store: "Store", facts: "dict[str, Any]", fds: "list[int]") -> None:
         """A container is there, at its gate."""
+        watch_fd = fds.pop() if facts.get("watch") else -1
         task.init.started(self.loop, facts["pid"], fds)
         task.init.status = CREATED
         task.container = Container.load(store, task.id, log=self.log)
         task.container.take_init(task.init.pidfd, -1)
-        task.cgroup = task.container.engine.cgroup()
+        if task.options.isolation == VM:
+            task.side = GuestSide(task.container, watch_fd)
+        else:
+            task.side = HostSide(task.container)
         self._watch_oom(task)
         self.watch(task, task.init)
 
@@ -221,7 +228,7 @@ class Pod:
         if process is not task.init:
             self._ended(task, process)
             return
-        if task.private_pids or task.container is None:
+        if not task.leaves_others or task.container is None:
             self._init_ended(task)
             return
         container = task.container
@@ -230,9 +237,18 @@ class Pod:
             lambda result, error: self._init_ended(task),
         )
 
-    def _init_ended(self, task: Task) -> None:
+    def _init_ended(self, task: Task, patience: int = _GUEST_LOOKS) -> None:
+        apart = task.side is not None and task.side.apart
         for process in list(task.execs.values()):
-            if process.status == RUNNING and processes.has_ended(process.pidfd, _HELD_BACK_S):
+            if process.status != RUNNING:
+                continue
+            if apart and not processes.has_ended(process.pidfd, 0):
+                # What stands for it hears of its end by another way than init's did.
+                if patience > 0:
+                    self.loop.call_later(_GUEST_LOOK_S, lambda: self._init_ended(task, patience - 1))
+                    return
+                process.signal(_SIGKILL)
+            if processes.has_ended(process.pidfd, _HELD_BACK_S):
                 self.loop.unwatch(process.pidfd)
                 self._ended(task, process)
         if not self._on_oom(task) and self.publisher.empty:
@@ -251,7 +267,8 @@ class Pod:
         container = task.container
         if container is not None and process is task.init:
             self._on_oom(task)
-            container.record_end(code, signal, "exit")
+            if not container.engine.writes_exit:
+                container.record_end(code, signal, "exit")
         elif container is not None:
             work.forget_exec(container.store, task.id, process.pid, self.log)
         self.publisher.publish(
@@ -331,9 +348,8 @@ class Pod:
         self.loop.call_later(_HELD_BACK_S, look)
 
     def _watch_oom(self, task: Task) -> None:
-        cgroup = task.cgroup
         try:
-            task.oom = cgroup.oom_watch() if cgroup is not None else None
+            task.oom = task.side.oom_watch() if task.side is not None else None
         except Error as error:
             self.log.debug(str(error))
             return

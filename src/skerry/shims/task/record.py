@@ -11,6 +11,7 @@ from skerry.errors import Error
 from skerry.linux import process as processes
 from skerry.shims.task import relay, stdio
 from skerry.shims.task.events import timestamp
+from skerry.shims.task.options import VM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,11 +19,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from skerry.container import Container
-    from skerry.native.cgroup.group import Cgroup
-    from skerry.native.cgroup.oom import OomWatch
     from skerry.shims.task.jobs import Job
     from skerry.shims.task.loop import Loop
     from skerry.shims.task.options import Options
+    from skerry.shims.task.side import Side, Watch
     from skerry.shims.task.ttrpc import Call
 
 # status -> number in a State reply
@@ -117,11 +117,12 @@ class Task:
     """A container.
 
     waits        what its processes may have to wait for when they are made (patience.py), or ""
+    side         what can be asked of it between jobs; None until it is made
     queue        jobs that wait for the one at work: one at a time, in their order
     """
 
     __slots__ = (
-        "bundle", "cgroup", "container", "deleting", "execs", "id", "init", "mounted", "oom", "options", "queue",
+        "bundle", "container", "deleting", "execs", "id", "init", "mounted", "oom", "options", "queue", "side",
         "waits", "working",
     )  # fmt: skip
 
@@ -134,8 +135,8 @@ class Task:
         self.init = Process("", request)
         self.execs: dict[str, Process] = {}
         self.container: Container | None = None
-        self.cgroup: Cgroup | None = None
-        self.oom: OomWatch | None = None
+        self.side: Side | None = None
+        self.oom: Watch | None = None
         self.queue: list[Callable[[], object]] = []
         self.working = self.deleting = False
 
@@ -148,6 +149,11 @@ class Task:
         return self.container is None or bool(self.container.record.get("PrivatePid", True))
 
     @property
+    def leaves_others(self) -> bool:
+        """Whether processes of it may live on when init has ended; in a VM, what stands for init has seen to that."""
+        return not self.private_pids and self.options.isolation != VM
+
+    @property
     def may_linger(self) -> bool:
         """Whether its release may have to wait: for hooks, for processes that init's end has not taken along."""
         hooks = self.container is not None and self.container.record["Hooks"].get("poststop")
@@ -156,7 +162,7 @@ class Task:
     def frozen(self) -> bool:
         """Whoever froze it: the command line may have."""
         try:
-            return self.cgroup is not None and self.cgroup.frozen()
+            return self.side is not None and self.side.frozen()
         except Error:
             return False
 

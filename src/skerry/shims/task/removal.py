@@ -36,7 +36,7 @@ def delete(flags: "dict[str, Any]", isolation: str, spec: "dict[str, Any]") -> b
     store = open_store(f"{_root()}/{namespace}")
     facts = {"pid": 0, "exit_status": _KILLED, "exited_at": timestamp(time.time_ns())}
     try:
-        pid = store.get(id, "pid")
+        pid = store.get(id, "shim")
         facts["pid"] = pid["pid"] if type(pid) is dict else 0
     except (Error, KeyError):
         pass  # it may be gone, or never have got so far

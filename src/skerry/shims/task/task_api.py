@@ -40,7 +40,7 @@ def pids(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
     task = pod.task(request["id"])
     names = {process.pid: process.exec_id for process in task.execs.values()}
     found = []
-    for pid in task.cgroup.processes() if task.cgroup is not None else ():
+    for pid in task.side.pids(task) if task.side is not None else ():
         entry: dict[str, Any] = {"pid": pid}
         if pid in names:
             value = m.PROCESS_DETAILS, {"exec_id": names[pid]}
@@ -80,7 +80,8 @@ def _change(
         if error is not None:
             pod.refuse(call, error)
             return
-        if topic:
+        if topic and task.side is not None:
+            task.side.changed(topic)
             pod.publisher.publish(topic, {"container_id": task.id})
         call.reply(m.EMPTY, {})
 
@@ -119,9 +120,19 @@ def stats(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
     from skerry.shims.task import metrics
 
     task = pod.task(request["id"])
-    if task.cgroup is None:
+    side = task.side
+    if side is None:
         raise Failure(NOT_FOUND, f"container {task.id} has no cgroup")
-    return {"stats": _any(*metrics.read(task.cgroup))}
+
+    def done(result: "Any", error: "BaseException | None") -> None:
+        if error is not None:
+            pod.refuse(call, error)
+            return
+        url, table = metrics.TABLES[result[0]["kind"]]
+        call.reply(m.STATS, {"stats": _any(url, table, result[0]["figures"])})
+
+    pod.beside(side.figures, done, apart=side.apart)
+    return None
 
 
 def connect(pod: Pod, call: Call, request: "dict[str, Any]") -> "Reply":
