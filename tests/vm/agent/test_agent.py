@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from support import agent_alone, agent_vm, leaks
+from support import agent_alone, agent_vm, host, leaks
 from support.agent_client import CONTROL, CREDIT, DATA, HEADER, Ended, Refused
 
 from skerry import paths
@@ -109,7 +109,7 @@ def test_fds_are_given_back(alone):
     for number in range(100):
         alone.client.exit_of(id, f"e{number}")
     assert count() == before
-    assert not Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    host.eventually(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
 def test_nothing_spins(alone):
