@@ -25,6 +25,7 @@ from skerry.rpc.loop import READ, Loop
 from skerry.rpc.requests import Peer
 from skerry.shims.stdio import Stdio
 from skerry.state.store import Store
+from skerry.vm import ends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Shim:
         """An exec: make the process, write it down."""
         limit = timeouts.seconds("START") + timeouts.seconds("ANSWER")
         fd, document = self._peer.open(self.id, "exec", value, limit_s=limit)
-        self._key = f"exec-{posix.getpid()}"
+        self._key = ends.exec_key(posix.getpid())
         who = {"pid": document["pid"], "tty": self._data["terminal"], "start": process.start_time(posix.getpid())}
         try:
             self.store.set(self.id, self._key, who)
@@ -255,25 +256,13 @@ class Shim:
 
     def _write_end(self, end: "dict[str, Any]") -> None:
         """The last thing written: who sees it finds the container stopped."""
-        import time
-
         try:
             if self._is_exec:
                 self.store.clear(self.id, self._key)
-            elif self._is_ours():
-                message = {"message": end["message"]} if end.get("message") else {}
-                facts = {name: end.get(name) for name in ("code", "signal", "reason")}
-                self.store.set(self.id, "exit", {**facts, "time": time.time(), **message})
+            else:
+                ends.write(self.store, self.id, self._data["unique_id"], end)
         except Error as error:
             self._log.debug(str(error))
-
-    def _is_ours(self) -> bool:
-        """The id may have been deleted and taken again."""
-        try:
-            record = self.store.get(self.id, "state")
-        except Error:
-            return False
-        return type(record) is dict and record.get("UniqueID") == self._data["unique_id"]
 
     # signals
 

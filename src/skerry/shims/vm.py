@@ -118,11 +118,11 @@ class Server:
             return
         sock = _socket.socket(fileno=fd)
         pid_uid_gid = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-        _, uid, _ = unpack("iII", pid_uid_gid)
+        pid, uid, _ = unpack("iII", pid_uid_gid)
         if uid not in (0, posix.geteuid()) or len(self._clients) >= CLIENTS_LIMIT:
             sock.close()
             return
-        self._clients.add(Client(self, self._loop, sock.detach()))
+        self._clients.add(Client(self, self._loop, sock.detach(), pid))
 
     def forget(self, client: "Client") -> None:
         self._clients.discard(client)
@@ -158,11 +158,15 @@ class Server:
 
 
 class Client:
-    """One connection: a line in, an answer out; `take_fd` where frames follow."""
+    """One connection: a line in, an answer out; `take_fd` where frames follow.
 
-    __slots__ = ("_answering", "_eof", "_fd", "_held", "_in", "_loop", "_out", "_server", "_timer", "steps")
+    pid   of the process that has connected
+    """
 
-    def __init__(self, server: Server, loop: Loop, fd: int) -> None:
+    __slots__ = ("_answering", "_eof", "_fd", "_held", "_in", "_loop", "_out", "_server", "_timer", "pid", "steps")
+
+    def __init__(self, server: Server, loop: Loop, fd: int, pid: int) -> None:
+        self.pid = pid
         self._server, self._loop, self._fd = server, loop, fd
         self._in, self._out = bytearray(), b""
         self._answering = self._eof = False

@@ -52,9 +52,13 @@ KEYS = {
     "exec-<n>": (
         "pid inside, tty yes or no; <n> is the host pid of the exec's pid file",
         "the exec command, before success is reported",
-        "the same writer when the exec ended, else delete",
+        "the same writer when the exec ended; VM: its vmshim for a shim that was killed; else delete",
     ),
-    "exit": ("code, signal, reason, time", "whoever reaps init inside skerry, once", "delete"),
+    "exit": (
+        "code, signal, reason, time; a message if the VM has ended",
+        "whoever reaps init inside skerry, once; VM: the shim, or for one that was killed its vmshim",
+        "delete",
+    ),
 }
 
 BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"

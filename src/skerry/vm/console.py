@@ -11,6 +11,7 @@ from skerry.errors import one_line
 from skerry.rpc.loop import READ, Loop
 
 LINES = 200
+_PANIC, _BEFORE_PANIC = "Kernel panic", 2
 LINE_BYTES = 256
 _READ_BYTES = 16 * 1024
 
@@ -35,6 +36,14 @@ class Console:
         self.drain()
         last = [*self._lines, _shown(self._rest)] if self._rest.strip() else self._lines
         return [line for line in last if line][-lines:]
+
+    def last_words(self, lines: int) -> "list[str]":
+        """The last lines; where the kernel has panicked what it gives as its reason, for a trace follows."""
+        kept = self.tail()
+        for number, line in enumerate(kept):
+            if _PANIC in line:
+                return kept[max(0, number - _BEFORE_PANIC) : number + 1][-lines:]
+        return kept[-lines:]
 
     def drain(self) -> None:
         """Take what is there, at most some hundred kilobytes: it may be written faster than read."""

@@ -12,10 +12,11 @@ from skerry.engine import Options
 from skerry.errors import Error, NoSuchKey, SpecError
 from skerry.hooks import run_host_hooks
 from skerry.linux import process
+from skerry.native import facts
 from skerry.rpc.handoff import launch
 from skerry.rpc.requests import Peer
 from skerry.state.journal import Journal
-from skerry.vm import guest_spec, settings, shim
+from skerry.vm import guest_spec, settings, shim, sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def create(
     Errors  whatever stopped it.
     """
     guest_spec.refuse(spec)
+    if record["Rootfs"] and not sources.layers(spec, record):
+        facts.check_rootfs(record["Rootfs"])
     id = record["ID"]
     peer = Peer(paths.vm_dir(store.root, record["HostUniqueID"]), paths.VMSHIM, record["HostID"])
     if record["IsHost"]:

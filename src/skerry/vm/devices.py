@@ -20,10 +20,11 @@ SCSI, BRIDGE = "scsi0", "bridge0"
 # What QEMU could do with the host if a guest broke out of it: start programs, change its user, its priority.
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 # Measured (docs/vm.md "Boot"): self-tests of ciphers are the largest part of a boot; no clock is calibrated that the
-# host vouches for; one serial port, and nobody looks for three more.
+# host vouches for; one serial port, and nobody looks for three more. After a panic a microvm's kernel would jump
+# into the firmware, which in a clone finds nothing to boot and halts for ever; a triple fault ends QEMU.
 _KERNEL_WORDS = (
-    "panic=-1", "quiet", "console=ttyS0", "8250.nr_uarts=1", "tsc=reliable", "no_timer_check", "cryptomgr.notests",
-    "rcupdate.rcu_expedited=1", "swiotlb=noforce", "random.trust_cpu=on",
+    "panic=-1", "reboot=t", "quiet", "console=ttyS0", "8250.nr_uarts=1", "tsc=reliable", "no_timer_check",
+    "cryptomgr.notests", "rcupdate.rcu_expedited=1", "swiotlb=noforce", "random.trust_cpu=on",
 )  # fmt: skip
 
 

@@ -200,6 +200,8 @@ class Guest:
     def _on_any_event(self, document: "dict[str, Any]") -> None:
         name = document["event"]
         if name == "hello":
+            if self.hello.done:
+                raise RpcError("the guest says hello twice")
             self.hello.set(document)
         elif name == "log":
             text = document.get("message")

@@ -210,7 +210,7 @@ class Machine:
         """The error for something that the guest did not do, with its last words (lifecycle 143)."""
         from skerry.errors import one_line
 
-        lines = [one_line(line, 90) for line in self.console.tail(4)]
+        lines = [one_line(line, 90) for line in self.console.last_words(4)]
         lines += [one_line(line, 90) for line in self.said.tail(1)]
         if self.ended.done:
             code, signal = self.ended.value

@@ -30,11 +30,13 @@ class GuestProcess:
     """Init or an exec. Its streams are numbered before it is made; a shim is attached later, or never.
 
     end      None, or {"code", "signal", "reason"}
-    on_left  called if the shim goes before the process has ended
+    on_left  called when its shim has gone, whether or not the process has ended
+    shim     pid and start time of that shim
     """
 
     __slots__ = (
-        "_closed", "_gone", "_guest", "end", "link", "name", "on_control", "on_left", "pid", "streams", "terminal",
+        "_closed", "_gone", "_guest", "end", "link", "name", "on_control", "on_left", "pid", "shim", "streams",
+        "terminal",
     )  # fmt: skip
 
     def __init__(self, guest: "Guest", name: str, *, terminal: bool, stdio: bool = True) -> None:
@@ -42,6 +44,7 @@ class GuestProcess:
         self._gone = Future()
         self.name = name
         self.pid = 0
+        self.shim = (0, 0)
         self.terminal = terminal
         self.end: dict[str, Any] | None = None
         self.link: Link | None = None
@@ -149,8 +152,7 @@ class GuestProcess:
 
     def _on_end(self, _error: "RpcError | None") -> None:
         self.link = None
-        if self.end is None:
-            self.on_left()
+        self.on_left()
 
 
 class Member:

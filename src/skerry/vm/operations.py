@@ -7,6 +7,7 @@ Never:   takes facts of a container from its request: the store has them.
 
 from skerry.errors import EngineError, Error, NotFound, RpcError
 from skerry.jsonio import dumps
+from skerry.linux.process import start_time
 from skerry.rpc.handoff import READY
 from skerry.state import record as records
 from skerry.state.journal import Journal
@@ -66,7 +67,7 @@ def _build(uvm: "Uvm", member: Member) -> "Steps":
     if uvm.guest is None:
         raise RpcError(f"VM {uvm.id} has ended")
     init = GuestProcess(uvm.guest, INIT, terminal=terminal, stdio=has_process)
-    init.on_left = lambda: uvm.kill(member, init)
+    init.on_left = lambda: uvm.left(member, init)
     init.on_control = _control(uvm, member, init)
     member.processes[INIT] = init
     init.pid = yield uvm.ask(
@@ -117,6 +118,7 @@ def _attach(uvm: "Uvm", id: str, _value: object, client: "Any") -> "Steps":
 
 def _hand_over(uvm: "Uvm", process: GuestProcess, client: "Any") -> None:
     document = {"pid": process.pid, "terminal": process.terminal, "streams": sorted(process.streams)}
+    process.shim = (client.pid, start_time(client.pid))
     client.write(READY + dumps(document) + b"\n")
     if client.gone:
         process.on_left()
@@ -131,7 +133,7 @@ def _exec(uvm: "Uvm", id: str, value: object, client: "Any") -> "Steps":
     member.execs += 1
     name = f"e{member.execs}"
     process = GuestProcess(uvm.guest, name, terminal=bool(value["process"].get("terminal")))
-    process.on_left = lambda: uvm.kill(member, process)
+    process.on_left = lambda: uvm.left(member, process)
     process.on_control = _control(uvm, member, process)
     member.processes[name] = process
     try:

@@ -13,7 +13,7 @@ from skerry.linux import process
 from skerry.rpc.loop import Future, Loop
 from skerry.state import record as records
 from skerry.state.journal import Journal
-from skerry.vm import check
+from skerry.vm import check, ends
 from skerry.vm.guest import Guest
 from skerry.vm.host import Host
 from skerry.vm.member import INIT, LOST, GuestProcess, Member
@@ -124,7 +124,7 @@ class Uvm:
         if end["reason"].startswith("vm-"):
             if machine is not None:
                 machine.console.drain()
-                tail = [one_line(line, 120) for line in machine.console.tail(_CONSOLE_LINES)]
+                tail = [one_line(line, 120) for line in machine.console.last_words(_CONSOLE_LINES)]
                 why += f"; console: {' | '.join(tail)}" if tail else ""
             end = {**end, "message": one_line(why)}
             self.log.warning(end["message"])
@@ -212,8 +212,21 @@ class Uvm:
         else:
             del member.processes[found.name]
 
-    def kill(self, member: Member, process_: GuestProcess) -> None:
-        """Its shim is gone (lifecycle 76): end it, and wait for nothing."""
+    def left(self, member: Member, process_: GuestProcess) -> None:
+        """Its shim is gone. One that was killed has written nothing, and its process lives (lifecycle 76)."""
+        if process_.end is None:
+            self._kill(member, process_)
+        try:
+            if process_.name == INIT:
+                end = process_.end or ends.SHIM_LOST
+                ends.write_missing(self.store, member.id, member.record["UniqueID"], end)
+            else:
+                ends.forget_exec(self.store, member.id, *process_.shim)
+        except Error as error:
+            self.log.debug(str(error))
+
+    def _kill(self, member: Member, process_: GuestProcess) -> None:
+        """Wait for nothing."""
 
         def told(future: Future) -> None:
             if future.error is not None:

@@ -1,4 +1,4 @@
-"""A small guest for tests of the machine: Debian's cloud kernel, its modules, busybox, and init.c.
+"""Small guests for tests: Debian's cloud kernel, its modules, busybox, and init.c or evil.c.
 
 What is built lies in build/guest of the checkout and is built anew when its sources are newer.
 """
@@ -36,19 +36,19 @@ def kernels() -> list[Path]:
     return sorted(Path("/boot").glob("vmlinuz-*-cloud-amd64"))
 
 
-def build() -> tuple[str, str]:
-    """Build what is not there.
+def build(program: str = "init") -> tuple[str, str]:
+    """Build what is not there; `program` is its pid 1.
 
     Result  (kernel, initramfs).
     """
     BUILT.mkdir(parents=True, exist_ok=True)
     packed = kernels()[-1]
-    kernel, image = BUILT / "vmlinux", BUILT / "initramfs"
+    kernel, image = BUILT / "vmlinux", BUILT / f"initramfs-{program}"
     if not kernel.exists():
         _write(kernel, _unpack(packed.read_bytes()))
     sources = max(path.stat().st_mtime for path in HERE.iterdir())
     if not image.exists() or image.stat().st_mtime < sources:
-        _write(image, _initramfs(packed.name.removeprefix("vmlinuz-")))
+        _write(image, _initramfs(packed.name.removeprefix("vmlinuz-"), program))
     return str(kernel), str(image)
 
 
@@ -67,9 +67,9 @@ def _unpack(image: bytes) -> bytes:
     return subprocess.run(["lz4", "-dqc"], input=payload, capture_output=True, check=False).stdout
 
 
-def _initramfs(release: str) -> bytes:
-    init = BUILT / "init"
-    subprocess.run(["gcc", "-Os", "-static", "-Wall", "-o", init, HERE / "init.c"], check=True)
+def _initramfs(release: str, program: str) -> bytes:
+    init = BUILT / program
+    subprocess.run(["gcc", "-Os", "-static", "-Wall", "-o", init, HERE / f"{program}.c"], check=True)
     files: list[tuple[str, int, bytes]] = [(name, 0o040755, b"") for name in ("bin", "dev", "proc", "sys", "mnt", "modules")]
     files.append(("dev/console", 0o020600, b""))
     files.append(("init", 0o100755, init.read_bytes()))

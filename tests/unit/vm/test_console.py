@@ -82,3 +82,15 @@ def test_a_log_that_takes_nothing_stops_nobody(gone: bool) -> None:
     os.close(wire.guest)
     if not gone:
         os.close(reader)
+
+
+def test_a_panic_is_told_without_its_trace(wire: Wire) -> None:
+    """lifecycle 143"""
+    wire.write(b"one\ntwo\nlast words\n[ 1.0] Kernel panic - not syncing: why\n" + b"trace\n" * 20)
+    assert wire.console.last_words(4) == ["two", "last words", "[ 1.0] Kernel panic - not syncing: why"]
+    assert wire.console.last_words(1) == ["[ 1.0] Kernel panic - not syncing: why"]
+
+
+def test_the_last_words_of_others_are_the_last_lines(wire: Wire) -> None:
+    wire.write(b"one\ntwo\nthree\n")
+    assert wire.console.last_words(2) == ["two", "three"]

@@ -8,8 +8,9 @@ from skerry.errors import VmError
 from skerry.log import open_log
 from skerry.vm import accel, devices, hardware
 from skerry.vm.accel import Choice
+from skerry.vm.confine import BASE_UID
 from skerry.vm.hardware import Hardware
-from skerry.vm.settings import Settings
+from skerry.vm.settings import Settings, load_config
 
 
 def decide(settings: Settings, tmp_path: Path, **more: object) -> tuple[Hardware, str]:
@@ -52,6 +53,17 @@ def test_emulation_is_said_once(settings: Settings, tmp_path: Path, monkeypatch:
     (tmp_path / "log").unlink()
     found, said = decide(settings, tmp_path)
     assert found.accelerator == "kvm" and said == ""
+
+
+def test_the_administrators_user_ids(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/vm/uidBase"""
+    path = tmp_path / "config.json"
+    path.write_text('{"vm": {"uidBase": 5000000}}')
+    path.chmod(0o644)
+    monkeypatch.setattr(load_config, "__defaults__", (str(path),))
+    assert decide(settings, tmp_path)[0].uid_base == 5000000
+    monkeypatch.setattr(load_config, "__defaults__", (str(tmp_path / "nothing"),))
+    assert decide(settings, tmp_path)[0].uid_base == BASE_UID
 
 
 def test_everything_is_passed_on(settings: Settings, tmp_path: Path) -> None:

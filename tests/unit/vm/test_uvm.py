@@ -25,7 +25,7 @@ class Console:
     def drain(self) -> None:
         pass
 
-    def tail(self, lines: int) -> list[str]:
+    def last_words(self, lines: int) -> list[str]:
         return ["kernel says \x1b[31mred"]
 
 
@@ -54,7 +54,7 @@ class Pod:
         )
         self.shims = {}
         for id in ("owner", "other"):
-            member = self.uvm.members[id] = Member(id, {"ID": id}, Journal(self.store, id, []))
+            member = self.uvm.members[id] = Member(id, {"ID": id, "UniqueID": f"u-{id}"}, Journal(self.store, id, []))
             init = member.processes[INIT] = GuestProcess(self.uvm.guest, INIT, terminal=False)
             init.pid = 10
             theirs, self.shims[id] = socket.socketpair()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import host
-from support.spec import fresh_spec
+from support.spec import drop_namespace, fresh_spec
 from support.vm_box import VmBox
 
 STOPPED_S = 1.0
@@ -72,7 +72,7 @@ def test_kill_of_the_machine_or_its_owner(box: VmBox, who: str, reason: str) -> 
 
 
 def test_kill_of_a_shim_ends_its_container_alone(box: VmBox) -> None:
-    """lifecycle 70, 76: before and after start; never the VM."""
+    """lifecycle 15, 70, 76: before and after start; never the VM. The reason is on record within a second."""
     owner = box.parked(fresh_spec())
     for start in (False, True):
         member = box.create(fresh_spec("probe", "park"), "--host", owner.id)
@@ -81,12 +81,58 @@ def test_kill_of_a_shim_ends_its_container_alone(box: VmBox) -> None:
             member.stream.until("ready")
         os.kill(member.pid, signal.SIGKILL)
         assert member.wait() == -signal.SIGKILL
-        assert member.status == "stopped"
+        end = box.until_stopped(member, STOPPED_S)
+        assert (end["code"], end["signal"], end["reason"]) == (137, signal.SIGKILL, "shim-lost")
         member.verb("start").failed().says("cannot start a container that has stopped")
         question = request("processes", member.id)
         host.eventually(lambda question=question: ask(box, owner.id, question)[:4] != b"\0OK\0", 20)
         member.delete().ok()
     assert owner.exec("true").ok()
+
+
+def test_kill_of_the_shim_of_an_exec(box: VmBox) -> None:
+    """lifecycle 15, 76: its process ends, its key goes; the container stays."""
+    owner = box.parked(fresh_spec())
+    box.runtime.call("exec", "-d", "--pid-file", box.dir / "pid", owner.id, "probe", "park").ok()
+    pid = int((box.dir / "pid").read_text())
+    inside = box.keys(owner.id)[f"exec-{pid}"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    host.eventually(lambda: f"exec-{pid}" not in box.keys(owner.id), STOPPED_S)
+    host.eventually(lambda: inside not in json.loads(owner.verb("ps", "-f", "json").ok().out), 10)
+    assert owner.status == "running" and "exit" not in box.keys(owner.id)
+
+
+# Overwrite the C library of pid 1 with `hlt`: it faults at its next step.
+SPOIL = """
+line=$(grep 'r-xp.*libc[.-]' /proc/1/maps | head -n 1)
+from=$((0x${line%%-*})); rest=${line#*-}; to=$((0x${rest%% *}))
+head -c $((to - from)) /dev/zero | tr '\\0' '\\364' |
+    dd of=/proc/1/mem bs=4096 seek=$((from / 4096)) conv=notrunc 2>/dev/null
+probe park
+"""
+
+
+def spoiler() -> dict:
+    """A container that may write into the memory of its guest's pid 1."""
+    spec = fresh_spec("sh", "-c", SPOIL)
+    drop_namespace(spec, "pid")
+    for caps in spec["process"]["capabilities"].values():
+        caps += ["CAP_SYS_PTRACE", "CAP_SYS_ADMIN"]
+    return spec
+
+
+def test_kill_of_the_agent(box: VmBox) -> None:
+    """lifecycle 86, 143: the guest's kernel panics, QEMU ends, and whoever was in the VM has that as its reason."""
+    owner = box.parked(fresh_spec())
+    member = box.create(spoiler(), "--host", owner.id)
+    qemu = box.pid_of(owner.id, "qemu")
+    box.runtime.spawn("start", member.id).finish(30)
+    for container in (owner, member):
+        end = box.until_stopped(container, 10)
+        assert (end["code"], end["reason"]) == (255, "vm-lost")
+        assert "console:" in end["message"] and "Kernel panic" in end["message"] and end["message"].isprintable()
+        assert container.wait() == 255
+    assert not alive(qemu)
 
 
 def test_signal_before_start(box: VmBox) -> None:

@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from skerry.vm import confine, machine
 from skerry.vm.hardware import Hardware
 
 TOP = Path(__file__).parents[3]
+Clone = Callable[..., Guest]
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -24,12 +26,12 @@ def status_of(pid: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("profile", ["microvm", "q35"])
-def test_boots_answers_and_powers_off(loop: Loop, files: tuple[str, str], profile: str) -> None:
-    with booted(loop, Hardware(*files, profile=profile)) as guest:
-        assert guest.ok("echo $((6 * 7))") == "42\n"
-        pid = guest.machine.pid
-        assert guest.shut_down() == (0, 0)
-        assert not os.path.exists(f"/proc/{pid}")
+def test_answers_and_powers_off(clone: Clone, files: tuple[str, str], profile: str) -> None:
+    guest = clone(Hardware(*files, profile=profile))
+    assert guest.ok("echo $((6 * 7))") == "42\n"
+    pid = guest.machine.pid
+    assert guest.shut_down() == (0, 0)
+    assert not os.path.exists(f"/proc/{pid}")
 
 
 def test_security_v52_qemu_has_a_user_of_its_own_and_nothing_else(guest: Guest) -> None:
@@ -59,34 +61,51 @@ def test_qemu_gets_only_the_fds_it_is_given(guest: Guest) -> None:
     assert os.readlink(f"{directory}/0") == "/dev/null"
 
 
-def test_two_machines_have_two_users(guest: Guest, files: tuple[str, str]) -> None:
-    loop = Loop()
-    with booted(loop, Hardware(*files)) as other:
-        uids = {status_of(g.machine.pid)["Uid"] for g in (guest, other)}
-        assert len(uids) == 2
+def test_two_machines_have_two_users(guest: Guest, clone: Clone, hardware: Hardware) -> None:
+    other = clone(hardware)
+    assert len({status_of(g.machine.pid)["Uid"] for g in (guest, other)}) == 2
 
 
-def test_stop_ends_a_guest_that_does_not_listen(loop: Loop, hardware: Hardware) -> None:
-    with booted(loop, hardware) as guest:
-        loop.complete(guest.machine.stop())
-        assert guest.machine.ended.value == (0, 0)
+def test_users_from_where_the_administrator_says(clone: Clone, hardware: Hardware) -> None:
+    """/vm/uidBase"""
+    hardware.uid_base = 0x5A000000
+    uid = int(status_of(clone(hardware).machine.pid)["Uid"].split()[0])
+    assert 0x5A000000 <= uid < 0x5A000000 + confine.SLOTS
 
 
-def test_stop_kills_a_qemu_that_does_not_answer(loop: Loop, hardware: Hardware, monkeypatch: pytest.MonkeyPatch) -> None:
-    with booted(loop, hardware) as guest:
-        monkeypatch.setenv("SKERRY_TIMEOUT_DEVICE", "1")
-        os.kill(guest.machine.pid, signal.SIGSTOP)
-        loop.complete(guest.machine.stop())
-        assert guest.machine.ended.value == (137, 9)
+def test_stop_ends_a_guest_that_does_not_listen(loop: Loop, clone: Clone, hardware: Hardware) -> None:
+    guest = clone(hardware)
+    loop.complete(guest.machine.stop())
+    assert guest.machine.ended.value == (0, 0)
 
 
-def test_a_killed_qemu_is_told_at_once(loop: Loop, hardware: Hardware) -> None:
-    with booted(loop, hardware) as guest:
-        os.kill(guest.machine.pid, signal.SIGKILL)
-        while not guest.machine.ended.done:
-            loop.turn()
-        assert guest.machine.ended.value == (137, 9)
-        assert "killed by signal 9" in str(guest.machine.failure("the VM is lost", phase="run"))
+def test_stop_kills_a_qemu_that_does_not_answer(
+    loop: Loop, clone: Clone, hardware: Hardware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKERRY_TIMEOUT_DEVICE", "3")
+    guest = clone(hardware)
+    os.kill(guest.machine.pid, signal.SIGSTOP)
+    loop.complete(guest.machine.stop())
+    assert guest.machine.ended.value == (137, 9)
+
+
+def test_a_killed_qemu_is_told_at_once(loop: Loop, clone: Clone, hardware: Hardware) -> None:
+    guest = clone(hardware)
+    os.kill(guest.machine.pid, signal.SIGKILL)
+    while not guest.machine.ended.done:
+        loop.turn()
+    assert guest.machine.ended.value == (137, 9)
+    assert "killed by signal 9" in str(guest.machine.failure("the VM is lost", phase="run"))
+
+
+def test_a_clone_that_panics_ends(loop: Loop, clone: Clone, hardware: Hardware) -> None:
+    """lifecycle 143: it has no kernel to start again."""
+    guest = clone(hardware)
+    guest.send("echo c > /proc/sysrq-trigger")
+    loop.within(guest.machine.ended, 20, "the guest")
+    while not guest.machine.ended.done:
+        loop.turn()
+    assert "Kernel panic" in str(guest.machine.failure("the VM is lost", phase="run"))
 
 
 def test_a_panic_is_told_with_the_last_words(loop: Loop, files: tuple[str, str]) -> None:
