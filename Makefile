@@ -19,8 +19,10 @@ PYTEST_RUN = PYTHONPATH=$(CURDIR)/src PYTHONDONTWRITEBYTECODE=1 RUNTIME=$(abspat
 
 # The launcher's other names: containerd finds the shims of io.containerd.skerry.v2 and io.containerd.skerry-vm.v2 by them.
 SHIMS = containerd-shim-skerry-v2 containerd-shim-skerry-vm-v2
-# Each keeps machines as long as it runs, which the others' questions for what is left would find: a process for each.
+# These keep machines or daemons as long as they run, which the others' questions for what is left would find: each has a
+# process of its own.
 VM_SUITES = tests/vm/agent tests/vm/machine tests/vm/engine
+DAEMON_SUITES = tests/containerd tests/docker
 # Where a wheel puts the package, relative to the directory above bin/, whatever the interpreter's version is.
 VERSIONS = 11 12 13 14 15 16 17 18 19
 WHEEL_ROOTS = $(foreach v,$(VERSIONS),lib/python3.$v/site-packages lib/python3.$v/dist-packages)
@@ -60,7 +62,7 @@ check: build .venv/ready ## style, unit and golden tests (what a commit hook wou
 
 test: build .venv/ready ## everything: style, unit, init, kernel, install, oci, podman, docker, shim, containerd, vm
 	@$(SETUP) test
-	@failed=; for part in "tests --ignore=tests/vm" $(VM_SUITES); do $(PYTEST_RUN) $$part || failed="$$failed $$part"; done; \
+	@failed=; for part in "tests $(patsubst %,--ignore=%,tests/vm $(DAEMON_SUITES))" $(DAEMON_SUITES) $(VM_SUITES); do $(PYTEST_RUN) $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 test-unit: build .venv/ready ## pure tests: plans, validation, parsing, tables; PYTEST=--update writes printed plans anew

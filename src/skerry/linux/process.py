@@ -124,7 +124,7 @@ def _stat_fields(pid: int) -> "list[bytes]":
         return []
     try:
         fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends between look-up and open
         return []
     try:
         text = posix.read(fd, 4096)
