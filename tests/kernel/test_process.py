@@ -530,3 +530,15 @@ def test_a_child_without_an_exit_signal_is_reaped():
         return process.wait_exit(process.child_pidfd(pid), 20) != (6, 0)
 
     assert in_child(run) == 0
+
+
+def test_one_that_ends_while_its_stat_is_opened_is_gone(monkeypatch):
+    """The kernel says ESRCH where it ends between look-up and open; seen in a sweep of killed starts."""
+
+    def ends(*_):
+        raise ProcessLookupError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(process.posix, "open", ends)
+        assert process.start_time(os.getpid()) == 0
+    assert process.start_time(os.getpid()) > 0
