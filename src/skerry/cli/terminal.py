@@ -1,7 +1,7 @@
 """The relay between a container's terminal and ours.
 
-Runs in: run and exec in the foreground with a terminal.   Imports: errno, posix, select; fcntl,
-         struct, termios, tty late.
+Runs in: run and exec in the foreground with a terminal.   Imports: errno, posix, select; linux.fd;
+         fcntl, struct, termios, tty late.
 Source:  termios(3), pty(7), ioctl_tty(2), preadv2(2); n_tty of the kernel for the end of input.
 Never:   blocks on one direction while the other could move; leaves our terminal raw; changes the
          flags of descriptors 0 and 1, which our caller shares.
@@ -12,6 +12,8 @@ Each direction holds at most one piece: it reads when it is empty and writes whe
 import errno
 import posix
 import select
+
+from skerry.linux.fd import write_some
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +149,7 @@ class Terminal:
 
     def _write_output(self) -> None:
         try:
-            self._output = self._output[_write(self._sink, self._output) :]
+            self._output = self._output[write_some(self._sink, self._output) :]
         except OSError:
             self._reader_gone, self._output = True, b""
 
@@ -162,7 +164,7 @@ class Terminal:
 
     def _write_input(self) -> None:
         try:
-            self._input = self._input[_write(self._master, self._input) :]
+            self._input = self._input[write_some(self._master, self._input) :]
         except OSError:
             # Nobody holds the other side any more.
             self.end_input()
@@ -215,20 +217,3 @@ def _read(fd: int) -> "bytes | None":
         if error.errno != errno.EIO:
             raise
         return b""
-
-
-def _write(fd: int, data: bytes) -> int:
-    """Write what fits without blocking, on a descriptor whose flags are not ours to change."""
-    try:
-        return posix.pwritev(fd, [data], -1, posix.RWF_NOWAIT)
-    except BlockingIOError:
-        return 0
-    except OSError as error:
-        # Terminals, files and devices know no NOWAIT; files never block and terminals were opened
-        # so.
-        if error.errno not in (errno.EOPNOTSUPP, errno.ESPIPE, errno.EINVAL):
-            raise
-    try:
-        return posix.write(fd, data)
-    except BlockingIOError:
-        return 0

@@ -90,6 +90,24 @@ def write_all(fd: int, data: bytes) -> None:
         rest = rest[posix.write(fd, rest) :]
 
 
+def write_some(fd: int, data: "bytes | bytearray", *, at_once: int | None = None) -> int:
+    """Write what goes without blocking, on a descriptor whose flags are not ours to change; 0 for nothing.
+
+    `at_once`: the most bytes for one that knows no NOWAIT. Files never block, terminals of ours were opened so.
+    """
+    try:
+        return posix.pwritev(fd, [data], -1, posix.RWF_NOWAIT)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ESPIPE, errno.EINVAL):
+            raise
+    try:
+        return posix.write(fd, data[:at_once])
+    except BlockingIOError:
+        return 0
+
+
 def read_all(fd: int) -> bytes:
     """Read from where the file stands to its end."""
     chunks = []

@@ -15,11 +15,11 @@ from skerry.errors import (
     Error,
     InitError,
     KernelError,
-    NoSuchKey,
     StateError,
 )
 from skerry.linux import process
 from skerry.native import gate, release
+from skerry.state import processes
 from skerry.state import status as words
 from skerry.state.journal import Journal
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from skerry.state.store import Store
 
 _SIGKILL = 9
+# Where init is found; before `pid` is written its shim is the same process.
+_INIT = ("pid", "shim")
 # Most die at once; after that something holds them back, and the whole cgroup is thawed and killed.
 _PATIENCE_S = 0.2
 
@@ -160,17 +162,11 @@ class NativeEngine:
         Errors  StateError if it has ended.
         Owns    the caller closes the pidfd.
         """
-        found = self._recorded("pid") or self._recorded("shim")
-        pidfd = process.open_pidfd(*found) if found else None
-        if found is None or pidfd is None:
-            raise StateError(
-                "container not running", id=self._id, status=words.STOPPED, verb="signal"
-            )
-        return found[0], pidfd
+        return processes.open_recorded(self._store, self._id, *_INIT)
 
     def status(self) -> str:
         """Which status the facts amount to, once the container has a shim."""
-        found = self._recorded("pid") or self._recorded("shim")
+        found = processes.recorded(self._store, self._id, *_INIT)
         if found is None or not process.is_alive(*found):
             return words.STOPPED
         if self._is_frozen():
@@ -183,7 +179,7 @@ class NativeEngine:
 
     def pid(self) -> int:
         """The host's pid of init, 0 without one."""
-        found = self._recorded("pid")
+        found = processes.recorded(self._store, self._id, "pid")
         return found[0] if found else 0
 
     hook_pid = pid
@@ -271,14 +267,7 @@ class NativeEngine:
 
     def has_init(self, timeout_s: float) -> bool:
         """Wait for the end of init; whether it is still there then. It is not reaped."""
-        found = self._recorded("pid") or self._recorded("shim")
-        pidfd = process.open_pidfd(*found) if found else None
-        if pidfd is None:
-            return False
-        try:
-            return not process.has_ended(pidfd, timeout_s)
-        finally:
-            posix.close(pidfd)
+        return processes.lives_on(self._store, self._id, *_INIT, timeout_s=timeout_s)
 
     def resize(self, width: int, height: int, pid: "int | None") -> None:
         from skerry.native import terminal
@@ -295,7 +284,7 @@ class NativeEngine:
             return True  # it ended by itself
         except Error as error:
             self._log.debug(str(error))
-        found = self._recorded("pid") or self._recorded("shim")
+        found = processes.recorded(self._store, self._id, *_INIT)
         pidfd = process.open_pidfd(*found) if found else None
         if found is None or pidfd is None:
             return True
@@ -312,7 +301,7 @@ class NativeEngine:
         Errors  ReleaseError with every cause; what failed stays on record for another try.
         """
         journal = Journal.load(self._store, self._id)
-        if not journal.of("cgroup") and self._recorded("shim"):
+        if not journal.of("cgroup") and processes.recorded(self._store, self._id, "shim"):
             raise DamagedKey(self._id, "resources", "no cgroup is on record")
         for item in journal.items:
             cause = release.unreadable(item)
@@ -335,16 +324,3 @@ class NativeEngine:
             return self.cgroup().frozen()
         except Error:
             return False
-
-    def _recorded(self, key: str) -> "tuple[int, int] | None":
-        try:
-            value = self._store.get(self._id, key)
-        except NoSuchKey:
-            return None
-        if (
-            type(value) is not dict
-            or type(value.get("pid")) is not int
-            or type(value.get("start")) is not int
-        ):
-            raise DamagedKey(self._id, key, "it is not a pid with its start time")
-        return value["pid"], value["start"]

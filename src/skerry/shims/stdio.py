@@ -1,15 +1,15 @@
 """The host's ends of a process's stdio: bytes both ways, as much as the other side takes.
 
-Runs in: container shim.   Imports: errno, posix, fcntl; rpc.
+Runs in: container shim.   Imports: posix, fcntl; linux.fd, rpc.
 Source:  docs/vm.md "The link"; docs/lifecycle.md 73.
 Never:   blocks on a reader or a writer, or keeps more than a window of what a reader does not take.
 """
 
-import errno
 import posix
 from fcntl import ioctl
 from struct import unpack
 
+from skerry.linux.fd import write_some
 from skerry.rpc import frames
 from skerry.rpc.loop import READ, WRITE, Loop
 
@@ -53,7 +53,7 @@ class Output:
         """
         total = 0
         while self._held:
-            done = _write_some(self.fd, self._held)
+            done = write_some(self.fd, self._held, at_once=_PIPE_BUF_BYTES)
             if not done:
                 break
             del self._held[:done]
@@ -200,24 +200,6 @@ class Stdio:
         else:
             self._input_open = False
             self._link.send(frames.CLOSE, STDIN)
-
-
-def _write_some(fd: int, data: bytearray) -> int:
-    """What goes without blocking, on an fd whose flags are the caller's; 0 for nothing.
-
-    Files never block; a terminal of ours was made nonblocking; a pipe or socket is asked not to.
-    """
-    try:
-        return posix.pwritev(fd, [data], -1, posix.RWF_NOWAIT)
-    except BlockingIOError:
-        return 0
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.ESPIPE, errno.EINVAL):
-            raise
-    try:
-        return posix.write(fd, data[:_PIPE_BUF_BYTES])
-    except BlockingIOError:
-        return 0
 
 
 def _make_raw(fd: int) -> None:

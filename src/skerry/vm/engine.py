@@ -9,17 +9,16 @@ import posix
 
 from skerry import paths, timeouts
 from skerry.errors import (
-    DamagedKey,
     EngineError,
     NoSuchKey,
     NotFound,
     RpcError,
-    StateError,
     UsageError,
     VmUnreachable,
 )
 from skerry.linux import process
 from skerry.rpc.requests import Peer
+from skerry.state import processes
 from skerry.state import record as records
 from skerry.state import status as words
 from skerry.state.journal import Journal
@@ -124,13 +123,7 @@ class VmEngine:
         Errors  StateError if it has ended.
         Owns    the caller closes the pidfd.
         """
-        found = self._shim()
-        pidfd = process.open_pidfd(*found) if found else None
-        if found is None or pidfd is None:
-            raise StateError(
-                "container not running", id=self._id, status=words.STOPPED, verb="signal"
-            )
-        return found[0], pidfd
+        return processes.open_recorded(self._store, self._id, "shim")
 
     def status(self) -> str:
         """The guest's word; stopped where the shim or the VM is gone, unknown where nobody answers."""
@@ -219,14 +212,7 @@ class VmEngine:
         self._ask("resize", {"process": self._name_of(pid or 0), "width": width, "height": height})
 
     def has_init(self, timeout_s: float) -> bool:
-        found = self._shim()
-        pidfd = process.open_pidfd(*found) if found else None
-        if pidfd is None:
-            return False
-        try:
-            return not process.has_ended(pidfd, timeout_s)
-        finally:
-            posix.close(pidfd)
+        return processes.lives_on(self._store, self._id, "shim", timeout_s=timeout_s)
 
     def destroy(self, limit_s: float) -> bool:
         """Kill it and wait for its end; where the guest does not answer, its shim."""
@@ -315,17 +301,7 @@ class VmEngine:
             raise
 
     def _shim(self) -> "tuple[int, int] | None":
-        try:
-            value = self._store.get(self._id, "shim")
-        except NoSuchKey:
-            return None
-        if (
-            type(value) is not dict
-            or type(value.get("pid")) is not int
-            or type(value.get("start")) is not int
-        ):
-            raise DamagedKey(self._id, "shim", "it is not a pid with its start time")
-        return value["pid"], value["start"]
+        return processes.recorded(self._store, self._id, "shim")
 
 
 class Watch:
