@@ -2,9 +2,9 @@
 #include <asm/poll.h>
 #include <asm/signal.h>
 #include <linux/signalfd.h>
-#include <linux/uio.h>
 
 #include "init.h"
+#include "message.h"
 
 /* sys/socket.h has these, no header of the kernel does */
 #define SOL_SOCKET_LEVEL 1
@@ -12,16 +12,6 @@
 #define MSG_NOSIGNAL_FLAG 0x4000
 #define MSG_CMSG_CLOEXEC_FLAG 0x40000000
 #define FDS_OF_MESSAGE 253 /* SCM_MAX_FD; with room for all, none is left behind */
-
-struct message {
-	void *name;
-	uint32_t name_bytes;
-	struct iovec *parts;
-	uint64_t count;
-	void *control;
-	uint64_t control_bytes;
-	uint32_t flags;
-};
 
 struct control {
 	uint64_t bytes;

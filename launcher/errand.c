@@ -24,6 +24,7 @@
 #include <linux/uio.h>
 #include <linux/un.h>
 
+#include "../init/message.h"
 #include "launcher.h"
 
 /* sys/socket.h has these, no header of the kernel does */
@@ -32,16 +33,6 @@ enum { UNIX = 1, SEQPACKET = 5, SOCKET = 1, RIGHTS = 1, NOSIGNAL = 0x4000, PEERC
 enum { FDS = 4, TAKEN = 0xff, MESSAGE_LIMIT = 1 << 16, ANSWER_S = 2 };
 
 #define PREFIX "/run/containerd/s/skerry-zygote-"
-
-struct message {
-	void *name;
-	uint32_t name_bytes;
-	struct iovec *parts;
-	uint64_t count;
-	void *control;
-	uint64_t control_bytes;
-	uint32_t flags;
-};
 
 struct rights {
 	uint64_t bytes;

@@ -11,6 +11,7 @@ from support import host, leaks
 from support.box import Box
 from support.rootfs import build_template
 from support.runtime import Runtime
+from support.session import pytest_pyfunc_call  # noqa: F401  a hook of this suite
 
 BINARY = Path(__file__).resolve().parents[2] / "bin/skerry"
 
@@ -59,14 +60,3 @@ def box(bench: Bench) -> Iterator[Box]:
             box.clean()
     finally:
         host.prctl(host.PR_SET_CHILD_SUBREAPER, 0)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """End a test with the question whether anything is left; a leak is a failure of that test."""
-    result = yield
-    box = pyfuncitem.funcargs.get("box")
-    if box is not None:
-        left = box.clean()
-        assert not left, f"left behind: {left}"
-    return result

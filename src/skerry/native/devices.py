@@ -7,11 +7,10 @@ Never:   leaves the cgroup without a filter, or with two.
 
 import posix
 
-from skerry import timeouts
 from skerry.native import facts
 from skerry.native.cgroup.group import Cgroup
 from skerry.native.dialogue import Dialogue
-from skerry.native.launch import launch
+from skerry.native.launch import launch_aside
 from skerry.plan import limits as recipe
 from skerry.plan.request import Request
 
@@ -24,14 +23,11 @@ def replace_filter(cgroup: Cgroup, program: bytes, id: str, pointer: str) -> Non
     r = Request(facts.machine(), id, {}, None)
     r.device_program = program
     plan = recipe.build_replacement(r, pointer)
-    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     cgroup_fd = cgroup.join_fd()
     try:
-        fds = {0: null, 1: null, 2: null, r.gate_fd: cgroup_fd}
-        limit = timeouts.seconds("START")
-        launched = launch(plan, r, fds, what=f"change the devices of {id}", limit_s=limit)
+        what = f"change the devices of {id}"
+        launched = launch_aside(plan, r, {r.gate_fd: cgroup_fd}, what=what, limit="START")
     finally:
-        posix.close(null)
         posix.close(cgroup_fd)
     dialogue = Dialogue(launched, r, None)
     try:

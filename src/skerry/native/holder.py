@@ -7,11 +7,10 @@ Never:   mounts a namespace file; the holder's process is what keeps it.
 
 import posix
 
-from skerry import timeouts
 from skerry.linux import abi
 from skerry.native import facts
 from skerry.native.dialogue import Dialogue
-from skerry.native.launch import launch
+from skerry.native.launch import launch_aside
 from skerry.plan import hold as recipe
 from skerry.plan.build import Plan
 from skerry.plan.request import Request
@@ -35,13 +34,7 @@ def make_network(journal: Journal, id: str) -> int:
 
 
 def _launch(journal: Journal, r: Request, plan: Plan, more: "dict[int, int]") -> int:
-    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-    try:
-        fds = {0: null, 1: null, 2: null, **more}
-        limit = timeouts.seconds("CREATE")
-        launched = launch(plan, r, fds, what="hold the network namespace", limit_s=limit)
-    finally:
-        posix.close(null)
+    launched = launch_aside(plan, r, more, what="hold the network namespace")
     dialogue = Dialogue(launched, r, None)
     try:
         journal.add({**launched.item, "kind": "holder"})

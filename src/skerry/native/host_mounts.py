@@ -5,13 +5,11 @@ Source:  plan/host_mounts.py.
 Never:   follows a link at the end of the target, or leaves a half-mounted target behind.
 """
 
-import posix
 
-from skerry import timeouts
 from skerry.errors import Error
 from skerry.native import facts
 from skerry.native.dialogue import Dialogue
-from skerry.native.launch import launch
+from skerry.native.launch import launch_aside
 from skerry.plan import host_mounts as recipe
 from skerry.plan.build import Plan
 from skerry.plan.request import Request
@@ -27,12 +25,7 @@ class Performance:
     __slots__ = ("_conversation", "_dialogue")
 
     def __init__(self, r: Request, plan: Plan, what: str) -> None:
-        null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-        try:
-            fds = {0: null, 1: null, 2: null}
-            launched = launch(plan, r, fds, what=what, limit_s=timeouts.seconds("COMMAND"))
-        finally:
-            posix.close(null)
+        launched = launch_aside(plan, r, {}, what=what, limit="COMMAND")
         self._conversation = launched.conversation
         self._dialogue = Dialogue(launched, r, None)
 

@@ -12,7 +12,7 @@ from skerry.errors import EngineError
 from skerry.linux import libc, process
 from skerry.native import facts
 from skerry.native.dialogue import Dialogue
-from skerry.native.launch import launch
+from skerry.native.launch import launch_aside
 from skerry.plan import keep as recipe
 from skerry.plan.request import Request
 
@@ -29,15 +29,9 @@ def keep(files: "list[tuple[int, str]]", record: "Callable[[int, int], None]") -
     """
     r = Request(facts.machine(), "keeper", {}, None)
     r.preserve = len(files)
-    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-    try:
-        fds = {0: null, 1: null, 2: null}
-        fds.update({number: fd for number, (fd, _) in enumerate(files, recipe.FIRST_FD)})
-        plan = recipe.build(r, [what for _, what in files])
-        limit = timeouts.seconds("CREATE")
-        launched = launch(plan, r, fds, what="keep files open", limit_s=limit)
-    finally:
-        posix.close(null)
+    fds = {number: fd for number, (fd, _) in enumerate(files, recipe.FIRST_FD)}
+    plan = recipe.build(r, [what for _, what in files])
+    launched = launch_aside(plan, r, fds, what="keep files open")
     dialogue = Dialogue(launched, r, None)
     try:
         dialogue.run()

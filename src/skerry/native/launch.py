@@ -8,7 +8,7 @@ Never:   executes anything that a container could reach or write.
 import errno
 import posix
 
-from skerry import paths
+from skerry import paths, timeouts
 from skerry.errors import EngineError, KernelError
 from skerry.linux import process
 from skerry.linux.fd import memfd, read_all
@@ -82,6 +82,18 @@ def launch(plan: Plan, r: Request, fds: "dict[int, int]", *, what: str, limit_s:
             posix.close(plan_fd)
         if theirs is not None:
             theirs.close()
+
+
+def launch_aside(
+    plan: Plan, r: Request, fds: "dict[int, int]", *, what: str, limit: str = "CREATE"
+) -> Launched:
+    """Start a plan that is no container's: nothing on standard input and output; `limit` is a name of timeouts.py."""
+    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+    try:
+        stdio = {0: null, 1: null, 2: null}
+        return launch(plan, r, {**stdio, **fds}, what=what, limit_s=timeouts.seconds(limit))
+    finally:
+        posix.close(null)
 
 
 def _spawn_sealed(r: Request, mapping: "dict[int, int]") -> int:

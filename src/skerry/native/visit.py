@@ -8,13 +8,12 @@ Never:   leaves a process there; what it hands out keeps the namespace, until it
 import fcntl
 import posix
 
-from skerry import timeouts
 from skerry.errors import EngineError, KernelError
 from skerry.linux.abi import CLONE_NEWNET
 from skerry.linux.fd import close_all
 from skerry.native import facts
 from skerry.native.failure import explain
-from skerry.native.launch import Launched, launch
+from skerry.native.launch import Launched, launch_aside
 from skerry.plan import ops
 from skerry.plan import visit as recipe
 from skerry.plan.request import Request
@@ -51,16 +50,9 @@ def visit(namespace_fd: int, *, taps: int = 0) -> "tuple[int, list[int]]":
     new = namespace_fd < 0
     r = Request(facts.machine(), "visit", {}, None)
     r.preserve = 0 if new else 1
-    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-    fds = {0: null, 1: null, 2: null}
-    if not new:
-        fds[recipe.NAMESPACE_FD] = namespace_fd
-    try:
-        limit = timeouts.seconds("CREATE")
-        plan = recipe.build(r, new=new, taps=taps)
-        launched = launch(plan, r, fds, what="enter the network namespace", limit_s=limit)
-    finally:
-        posix.close(null)
+    fds = {} if new else {recipe.NAMESPACE_FD: namespace_fd}
+    plan = recipe.build(r, new=new, taps=taps)
+    launched = launch_aside(plan, r, fds, what="enter the network namespace")
     try:
         socket, *tuns = _receive(launched, 1 + taps)
     finally:

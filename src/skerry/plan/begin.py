@@ -12,6 +12,10 @@ from skerry.plan import ops
 from skerry.plan.build import Plan, Reg
 from skerry.plan.request import Request
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _CLOSE_RANGE_CLOEXEC = 4
 _SIG_SETMASK = 2
 _ALL_SIGNALS = b"\xff" * 8
@@ -83,6 +87,19 @@ def wait_for(p: Plan, what: str) -> None:
     """Go on when the parent has done its part."""
     p.step(f"wait for {what}")
     p.call("RECV", ops.GO, p.text(""), 0)
+
+
+def park(p: Plan, purpose: str, *, spared: "Sequence[int]" = ()) -> None:
+    """Leave the caller behind, say so, and sleep with these fds until SIGTERM."""
+    p.step("leave the caller's session and directory")
+    p.call("setsid")
+    p.call("chdir", "/")
+    p.step("say that all is there")
+    p.call("SEND", ops.READY, 0, -1)
+    wait_for(p, "being on record")
+    p.step(purpose)
+    p.call("CLOSE", 0, *spared)
+    p.call("PARK")
 
 
 def write_file(p: Plan, directory: "int | Reg", path: str, content: "str | bytes") -> None:

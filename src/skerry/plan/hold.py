@@ -6,7 +6,7 @@ Never:   runs anything.
 """
 
 from skerry.linux import abi
-from skerry.plan import begin, ops
+from skerry.plan import begin
 from skerry.plan.build import Plan
 from skerry.plan.request import Request
 
@@ -29,13 +29,5 @@ def build(r: Request, *, new: int = 0) -> Plan:
     else:
         p.step("make the namespaces to hold")
         p.call("unshare", new)
-    p.step("leave the caller's session and directory")
-    p.call("setsid")
-    p.call("chdir", "/")
-    p.step("say that they are held")
-    p.call("SEND", ops.READY, 0, -1)
-    begin.wait_for(p, "being on record")
-    p.step("hold them")
-    p.call("CLOSE", 0)
-    p.call("PARK")
+    begin.park(p, "hold them")
     return p

@@ -5,7 +5,7 @@ Source:  pidfd_getfd(2); docs/vm.md "Templates".
 Never:   reads or changes what it keeps.
 """
 
-from skerry.plan import begin, ops
+from skerry.plan import begin
 from skerry.plan.build import Plan
 from skerry.plan.request import Request
 
@@ -22,13 +22,5 @@ def build(r: Request, files: "list[str]") -> Plan:
         p.fds[number] = what
     begin.begin(p, r, last_fd=r.conversation_fd, name="skerry:keeper")
     begin.wait_for(p, "our pid to be on record")
-    p.step("leave the caller's session and directory")
-    p.call("setsid")
-    p.call("chdir", "/")
-    p.step("say that they are kept")
-    p.call("SEND", ops.READY, 0, -1)
-    begin.wait_for(p, "being on record")
-    p.step("keep them")
-    p.call("CLOSE", 0, *range(FIRST_FD, FIRST_FD + len(files)))
-    p.call("PARK")
+    begin.park(p, "keep them", spared=range(FIRST_FD, FIRST_FD + len(files)))
     return p

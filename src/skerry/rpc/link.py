@@ -7,18 +7,34 @@ Never:   blocks, or keeps more than its limit of what a peer does not take.
 
 import posix
 
-from skerry.errors import RpcError
-from skerry.jsonio import dumps
+from skerry.errors import RpcError, SpecError
+from skerry.jsonio import dumps, loads
 from skerry.rpc import frames
 from skerry.rpc.loop import READ, WRITE, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
 
 _READ_BYTES = 64 * 1024
 # Streams cannot fill the queue: their senders stop for want of credit. Only requests can.
 _QUEUE_LIMIT_BYTES = 8 * 1024 * 1024
+
+
+def document(payload: bytes) -> "dict[str, Any]":
+    """What a CONTROL frame carries.
+
+    Errors  RpcError for anything but an object; its words go after who sent it.
+    """
+    try:
+        value = loads(payload)
+    except SpecError as error:
+        raise RpcError(f"no JSON: {error}") from error
+    if type(value) is not dict:
+        raise RpcError("a document that is no object")
+    return value
 
 
 class Link:

@@ -11,6 +11,10 @@ that takes interfaces and shares as well. Everything else is the same, on anothe
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Protocol
+
+    class Part(Protocol):
+        def arguments(self) -> "list[str]": ...
 
 SMALL, Q35 = "microvm", "q35"
 PROFILES = (SMALL, Q35)
@@ -33,16 +37,7 @@ def model(profile: str, name: str) -> str:
     return f"{name}-device" if profile == SMALL else f"{name}-pci"
 
 
-class Part:
-    """What all have in common."""
-
-    __slots__ = ()
-
-    def arguments(self) -> "list[str]":
-        raise NotImplementedError
-
-
-class Board(Part):
+class Board:
     """The machine itself, its memory behind it."""
 
     __slots__ = ("profile",)
@@ -61,7 +56,7 @@ class Board(Part):
         ]  # fmt: skip
 
 
-class Processor(Part):
+class Processor:
     __slots__ = ("accelerator", "count")
 
     def __init__(self, accelerator: str, count: int) -> None:
@@ -72,7 +67,7 @@ class Processor(Part):
         return ["-accel", self.accelerator, "-cpu", kind, "-smp", str(self.count)]
 
 
-class Memory(Part):
+class Memory:
     """shared: writes go to the file (a template's, or a machine's own); else they stay in the process (a clone)."""
 
     __slots__ = ("fd", "mib", "shared")
@@ -86,7 +81,7 @@ class Memory(Part):
         return ["-m", f"{self.mib}M", "-object", backend]
 
 
-class Kernel(Part):
+class Kernel:
     """khz: the rate of the time stamp counter; 0 lets the guest find out, which hangs most small machines under TCG."""
 
     __slots__ = ("initrd_fd", "kernel_fd", "khz", "words")
@@ -108,7 +103,7 @@ def command_line(khz: int, words: "Sequence[str]") -> str:
     return " ".join([*_KERNEL_WORDS, *clock, *words])
 
 
-class Monitor(Part):
+class Monitor:
     __slots__ = ("fd",)
 
     def __init__(self, fd: int) -> None:
@@ -118,7 +113,7 @@ class Monitor(Part):
         return ["-chardev", f"socket,id=qmp,fd={self.fd}", "-mon", "chardev=qmp,mode=control"]
 
 
-class Console(Part):
+class Console:
     """A serial port, for it speaks from the kernel's first line on; virtio's would need a module first."""
 
     __slots__ = ("fd",)
@@ -130,7 +125,7 @@ class Console(Part):
         return ["-chardev", f"socket,id=console,fd={self.fd}", "-serial", "chardev:console"]
 
 
-class Link(Part):
+class Link:
     """The port that the agent opens."""
 
     __slots__ = ("fd", "profile")
@@ -146,7 +141,7 @@ class Link(Part):
         ]  # fmt: skip
 
 
-class Scsi(Part):
+class Scsi:
     """Where disks are plugged in."""
 
     __slots__ = ("profile",)
@@ -158,7 +153,7 @@ class Scsi(Part):
         return ["-device", f"{model(self.profile, 'virtio-scsi')},id={SCSI},num_queues=1"]
 
 
-class Interface(Part):
+class Interface:
     """A network interface that is there from the start; the guest gives it its name and address."""
 
     __slots__ = ("mac", "number", "profile", "tap_fd")
@@ -174,7 +169,7 @@ class Interface(Part):
         ]  # fmt: skip
 
 
-class Bridge(Part):
+class Bridge:
     """q35: a bus whose slots take what is plugged in while the guest runs."""
 
     __slots__ = ()
@@ -183,7 +178,7 @@ class Bridge(Part):
         return ["-device", f"pcie-pci-bridge,id={BRIDGE}"]
 
 
-class Sandbox(Part):
+class Sandbox:
     """QEMU's own filter of system calls."""
 
     __slots__ = ()
@@ -192,7 +187,7 @@ class Sandbox(Part):
         return ["-sandbox", _SANDBOX]
 
 
-class Incoming(Part):
+class Incoming:
     """Wait for the state of a template."""
 
     __slots__ = ()

@@ -6,10 +6,10 @@ Never:   believes what it hears: whatever no agent of ours says ends the link, a
 """
 
 from skerry import timeouts
-from skerry.errors import Error, GuestError, RpcError, SpecError, one_line
-from skerry.jsonio import loads
+from skerry.errors import Error, GuestError, RpcError, one_line
 from skerry.rpc import failures, frames
 from skerry.rpc.link import Link
+from skerry.rpc.link import document as parse
 from skerry.rpc.loop import Future, Loop
 
 TYPE_CHECKING = False
@@ -168,11 +168,9 @@ class Guest:
 
     def _on_control(self, payload: bytes) -> None:
         try:
-            document = loads(payload)
-        except SpecError as error:
-            raise RpcError(f"the guest sends no JSON: {error}") from error
-        if type(document) is not dict:
-            raise RpcError("the guest sends a document that is no object")
+            document = parse(payload)
+        except RpcError as error:
+            raise RpcError(f"the guest sends {error}") from error
         if "id" in document:
             self._on_answer(document)
         elif document.get("event") in _EVENTS:

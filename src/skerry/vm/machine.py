@@ -39,7 +39,7 @@ _QUIT_S = 2
 def command_line(hardware: "Hardware", *, shared: bool, incoming: bool) -> "list[str]":
     """QEMU's whole argv; the fds in it are those of _FDS."""
     profile = hardware.profile
-    parts: list[devices.Part] = [
+    parts: "list[devices.Part]" = [
         devices.Board(profile),
         devices.Processor(hardware.accelerator, hardware.vcpus),
         devices.Memory(_MEMORY, hardware.memory_mib, shared=shared),

@@ -5,10 +5,9 @@ Source:  docs/vm.md "The vmshim's socket"; docs/lifecycle.md 73-76, 86.
 Never:   keeps data of a stream: what a shim has no room for stays in the guest.
 """
 
-from skerry.errors import RpcError, SpecError
-from skerry.jsonio import loads
+from skerry.errors import RpcError
 from skerry.rpc import frames
-from skerry.rpc.link import Link
+from skerry.rpc.link import Link, document
 from skerry.rpc.loop import Future, Loop
 
 TYPE_CHECKING = False
@@ -134,7 +133,7 @@ class GuestProcess:
 
     def _on_frame(self, kind: int, number: int, payload: bytes) -> None:
         if kind == frames.CONTROL:
-            self.on_control(_object(payload))
+            self.on_control(document(payload))
             return
         stream = self.streams.get(number)
         if stream is None:
@@ -197,13 +196,3 @@ class Member:
     def tell_watchers(self, event: "dict[str, Any] | None") -> None:
         for tell in list(self.watchers):
             tell(event)
-
-
-def _object(payload: bytes) -> "dict[str, Any]":
-    try:
-        document = loads(payload)
-    except SpecError as error:
-        raise RpcError(f"no JSON: {error}") from error
-    if type(document) is not dict:
-        raise RpcError("a document that is no object")
-    return document
